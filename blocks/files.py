@@ -1,0 +1,204 @@
+"""Files that are never half written, and foreign checkpoints that cannot run code.
+
+A pickle is a program. `load_foreign` gives it a vocabulary of tensors and plain containers; every
+other name in the file becomes an inert bag of attributes, so nothing is imported and nothing runs.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import torch
+
+from blocks.errors import SuiteError
+
+# What a tensor pickle needs. Storage classes are resolved by torch itself, from the same module.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("builtins", "set"),
+    ("builtins", "frozenset"),
+    ("builtins", "slice"),
+    ("builtins", "complex"),
+    ("builtins", "bytearray"),
+    ("torch._utils", "_rebuild_tensor"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_tensor_v3"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"),
+    ("torch", "Size"),
+    ("torch", "device"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.storage", "UntypedStorage"),
+    ("torch.storage", "TypedStorage"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+}
+
+# Safety does not rest on this list (an unknown name is inert anyway): a training checkpoint has no
+# honest reason to name these, so the file is refused and its reader told why.
+_HOSTILE = {
+    "os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "shutil", "socket", "pty",
+    "ctypes", "code", "pickle", "webbrowser", "multiprocessing", "asyncio", "threading", "signal",
+    "urllib", "http", "operator", "functools", "timeit", "pdb", "cProfile", "platform",
+}  # fmt: skip
+
+
+class Inert(dict[Any, Any]):
+    """Stands where a foreign object was: keeps its state as attributes or items, does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        """Keeps the pickled attributes."""
+        parts = state if isinstance(state, tuple) else (state,)
+        for part in parts:
+            if isinstance(part, dict):
+                self.__dict__.update({str(key): value for key, value in part.items()})
+
+
+def load_foreign(path: str | Path) -> Any:  # noqa: ANN401 - a file holds whatever it holds
+    """Reads a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file without running its code.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The stored object, on the CPU. Foreign classes (argparse.Namespace, yacs CfgNode, ...)
+        arrive as `Inert`.
+
+    Raises:
+        SuiteError: No such file, not a checkpoint, damaged, or a pickle that asks for code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SuiteError(
+            expected="a checkpoint file",
+            found="a folder" if path.is_dir() else "no such file",
+            where=str(path),
+            cure="check the path; folders of shards must be merged to one file first",
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(
+            path, map_location="cpu", weights_only=False, pickle_module=_restricted(path)
+        )
+    except SuiteError:
+        raise
+    except Exception as error:
+        raise SuiteError(
+            expected="a checkpoint written by torch.save or safetensors",
+            found=f"{_kind(path)} ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+            if str(error)
+            else _kind(path),
+            where=str(path),
+            cure="copy or download the file again and compare its size with the source",
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`; renames it to `path` when the block ends well.
+
+    Args:
+        path: Final name. Parent folders are made.
+
+    Yields:
+        The temporary path to write to, with the same suffix. It is removed if the block raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text to `path` in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Writes `content` as indented JSON to `path` in one step."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def cache_dir() -> Path:
+    """Folder of generated data: `BIMAMBA_CACHE`, by default `~/.cache/bimamba`."""
+    return Path(os.environ.get("BIMAMBA_CACHE", "~/.cache/bimamba")).expanduser()
+
+
+def _restricted(path: Path) -> ModuleType:
+    """A stand-in for the pickle module whose unpicklers know tensors and nothing else."""
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+            torch_class = module == "torch" and name.endswith(("Storage", "Tensor"))
+            if (module, name) in _ALLOWED or (torch_class and "." not in name):
+                return super().find_class(module, name)
+            if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+                return getattr(torch, name)
+            if module == "__builtin__" and name == "set":
+                return set
+            hostile_builtin = module in {"builtins", "__builtin__"} and name != "object"
+            if hostile_builtin or module.split(".")[0] in _HOSTILE:
+                raise SuiteError(
+                    expected="a checkpoint of tensors and plain containers",
+                    found=f"a pickle that asks to call {module}.{name}; it was not run",
+                    where=str(path),
+                    cure="do not open this file elsewhere; ask its author for a .safetensors file",
+                )
+            return type(name, (Inert,), {"__module__": module})
+
+    def load(file: BinaryIO, **options: Any) -> Any:  # noqa: ANN401
+        return Unpickler(file, **options).load()
+
+    module = ModuleType("restricted_pickle")
+    attributes: dict[str, type | Callable[..., Any]] = {
+        "Unpickler": Unpickler,
+        "load": load,
+        "UnpicklingError": pickle.UnpicklingError,
+    }
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module
+
+
+def _kind(path: Path) -> str:
+    size = path.stat().st_size
+    if size == 0:
+        return "an empty file"
+    head = path.open("rb").read(64)
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"an archive cut short at {size} bytes"
+    if head.lstrip().startswith((b"<!DOCTYPE", b"<html", b"version https://git-lfs")):
+        return "a web page or Git LFS pointer saved under a checkpoint's name"
+    return f"a file of {size} bytes that could not be read"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
