@@ -1,0 +1,7 @@
+"""Images: classification data, its on-disk layouts and its augmentation."""
+
+from datamodules.vision.image_info import ImageInfo
+from datamodules.vision.imagenet import ImageNetDataModule
+from datamodules.vision.transforms import Augment
+
+__all__ = ["Augment", "ImageInfo", "ImageNetDataModule"]
