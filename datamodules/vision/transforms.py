@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from blocks.errors import SuiteError
@@ -114,6 +114,7 @@ def train_transform(
             where="augment.auto_augment",
             cure="correct the policy's name, or set it to null for none",
         ) from error
+    _mend_posterize(change)
     if augment.crop == "simple":
         crop = _simple_crop(img_size, augment)
     return transforms.Compose([crop, change, finish])  # type: ignore[no-any-return]
@@ -155,3 +156,22 @@ def _simple_crop(img_size: Size, augment: Augment) -> Callable[[Image.Image], Im
             transforms.RandomHorizontalFlip(augment.hflip),
         ]
     )
+
+
+def _mend_posterize(change: Any) -> None:  # noqa: ANN401 - timm's policies are untyped
+    """Lets timm's posterize ask for 0 bits, as the default recipe does for one image in some 500.
+
+    Older Pillow painted such an image black, and the published models were trained so; newer Pillow
+    (13.0) raises.
+    """
+    from timm.data import auto_augment
+
+    for policy in change.transforms:
+        # RandAugment and AugMix keep a list of operations, AutoAugment a list of such lists.
+        for operation in getattr(policy, "ops", ()) or sum(getattr(policy, "policy", ()), []):
+            if operation.aug_fn is auto_augment.posterize:
+                operation.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)

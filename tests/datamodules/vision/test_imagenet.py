@@ -1,0 +1,238 @@
+"""ImageNetDataModule with Lightning's Trainer, on the embedded digits and on miniatures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+
+from blocks.errors import SuiteError
+from datamodules.vision import Augment, ImageNetDataModule
+from datamodules.vision.miniatures import write_flat_layout, write_folder_layout
+
+
+class Recorder(LightningModule):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[dict[str, Any]]] = {}
+
+    def _see(self, batch: dict[str, Any], stage: str) -> torch.Tensor:
+        self.seen.setdefault(stage, []).append(batch)
+        return self.weight * batch["image"].mean()
+
+    def training_step(self, batch: dict[str, Any], _: int) -> torch.Tensor:
+        return self._see(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        self._see(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], _: int) -> None:
+        self._see(batch, "test")
+
+    def predict_step(self, batch: dict[str, Any], _: int) -> list[str]:
+        return batch["path"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(tmp_path: Path, **options: Any) -> Trainer:  # noqa: ANN401
+    return Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **options,
+    )
+
+
+def miniature(tmp_path: Path, num_workers: int = 0, **options: Any) -> ImageNetDataModule:  # noqa: ANN401
+    root = tmp_path / "data"
+    if not root.exists():
+        write_folder_layout(root, classes=3, per_class=5, size=20)
+    sizes = {"img_size": 16, "batch_size": 4} | options
+    return ImageNetDataModule(root=str(root), num_workers=num_workers, **sizes)
+
+
+def shown(batches: list[dict[str, Any]], key: str) -> list[Any]:
+    return [value for batch in batches for value in batch[key]]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_all_four_verbs_run_on_the_digits(tmp_path: Path, num_workers: int) -> None:
+    data = ImageNetDataModule(img_size=8, batch_size=150, num_workers=num_workers)
+    module, run = Recorder(), trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    run.fit(module, data)
+    assert (data.info.num_train, data.info.num_val) == (1442, 355)
+    assert data.info.class_names == tuple("0123456789")
+    assert data.info.synthetic
+    run.validate(module, data, verbose=False)
+    run.test(module, data, verbose=False)
+    predicted = [path for batch in run.predict(module, data) for path in batch]
+    assert [len(batch["label"]) for batch in module.seen["train"]] == [150] * 9
+    assert len(shown(module.seen["test"], "path")) == len(set(predicted)) == 355
+    assert shown(module.seen["test"], "path") == predicted
+
+
+def test_a_batch_is_what_the_table_says(tmp_path: Path) -> None:
+    data = miniature(tmp_path, img_size=(16, 24))
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batch = next(iter(loader))
+        assert set(batch) == {"image", "label", "path", "index"}
+        assert batch["image"].shape == (4, 3, 16, 24)
+        assert batch["image"].dtype == torch.float32
+        assert batch["label"].dtype == batch["index"].dtype == torch.int64
+        for path, label in zip(batch["path"], batch["label"], strict=True):
+            assert (
+                sorted((tmp_path / "data" / "train").iterdir())[label].name
+                == Path(path).parent.name
+            )
+
+
+def test_worker_count_changes_no_pixel_of_two_epochs(tmp_path: Path) -> None:
+    seen = []
+    for num_workers in (0, 2):
+        seed_everything(7, verbose=False)
+        module = Recorder()
+        trainer(tmp_path, max_epochs=2).fit(module, miniature(tmp_path, num_workers))
+        seen.append(module.seen["train"])
+    alone, helped = seen
+    assert len(alone) == len(helped) == 6
+    assert shown(alone, "path") == shown(helped, "path")
+    assert torch.equal(*(torch.cat([batch["image"] for batch in epoch]) for epoch in seen))
+    assert shown(alone[:3], "path") != shown(alone[3:], "path")
+
+
+def test_the_seed_of_the_run_changes_order_and_pixels(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        seed_everything(seed, verbose=False)
+        data = miniature(tmp_path)
+        data.setup("fit")
+        paths.append(shown(list(data.train_dataloader()), "path"))
+    assert paths[0] != paths[1]
+
+
+def test_repeated_copies_of_an_image_differ_within_a_batch(tmp_path: Path) -> None:
+    data = miniature(tmp_path, batch_size=3, repeated_aug=3)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert len(set(batch["path"])) == 1
+    assert all(not torch.equal(batch["image"][i], batch["image"][i - 1]) for i in range(3))
+
+
+def test_policy_none_trains_on_what_evaluation_sees(tmp_path: Path) -> None:
+    data = miniature(tmp_path, batch_size=15, augment=Augment(policy="none"))
+    data.setup("fit")
+    once, again = (next(iter(data.train_dataloader())) for _ in range(2))
+    assert torch.equal(once["image"], again["image"])
+    place = once["index"].tolist().index(0)
+    loader = data._loader(data._train, data._eval_transform(), None, 15)
+    assert torch.equal(once["image"][place], loader.dataset[0]["image"])
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
+    images = []
+    for val_batch_size in (None, 7):
+        data = miniature(tmp_path, val_batch_size=val_batch_size)
+        data.setup("validate")
+        batches = list(data.val_dataloader())
+        images.append(torch.cat([batch["image"] for batch in batches]))
+        assert shown(batches, "index") == list(range(15))
+    assert torch.equal(*images)
+
+
+def test_two_processes_share_the_epoch(tmp_path: Path) -> None:
+    class Place:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    seen: dict[str, list[str]] = {"train": [], "val": []}
+    for rank in range(2):
+        data = miniature(tmp_path, batch_size=7)
+        data.setup("fit")
+        data.trainer = Place(rank)
+        train = shown(list(data.train_dataloader()), "path")
+        assert len(train) == 7
+        seen["train"] += train
+        seen["val"] += shown(list(data.val_dataloader()), "path")
+    assert len(set(seen["train"])) == 14
+    assert len(seen["val"]) == len(set(seen["val"])) == 15
+
+
+def test_a_plain_folder_is_predicted_without_labels(tmp_path: Path) -> None:
+    write_flat_layout(tmp_path / "flat", classes=2, per_class=3, size=8)
+    data = miniature(tmp_path, predict_root=str(tmp_path / "flat" / "val"))
+    paths = [p for batch in trainer(tmp_path).predict(Recorder(), data) for p in batch]
+    assert paths == sorted(map(str, (tmp_path / "flat" / "val").iterdir()))
+    assert data.info.class_names == ()
+    assert next(iter(data.predict_dataloader()))["label"].tolist() == [-1] * 4
+
+
+def test_overfit_batches_shows_the_same_samples_every_epoch(tmp_path: Path) -> None:
+    module = Recorder()
+    trainer(tmp_path, max_epochs=2, overfit_batches=1).fit(module, miniature(tmp_path))
+    first, second = module.seen["train"]
+    assert torch.equal(first["image"], second["image"])
+
+
+def test_the_digest_tells_one_file_list_from_another(tmp_path: Path) -> None:
+    def hash_of(folder: str, **sizes: int) -> str:
+        write_folder_layout(tmp_path / folder, size=4, **sizes)
+        data = ImageNetDataModule(root=str(tmp_path / folder))
+        data.setup("fit")
+        return data.info.hash
+
+    assert hash_of("one") == hash_of("copy") != hash_of("longer", per_class=5)
+
+
+def test_validation_does_not_list_the_training_files(tmp_path: Path) -> None:
+    data = miniature(tmp_path)
+    data.setup("validate")
+    assert (data.info.num_train, data.info.num_val) == (0, 15)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 16}, "(?s)one training batch of 16.*15 images for 1.*batch_size to 15"),
+        ({"layout": "devkit"}, "(?s)expected: the layout devkit.*meta.mat"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SuiteError, match=message):
+        trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(
+            Recorder(), miniature(tmp_path, **options)
+        )
+
+
+def test_more_processes_than_validation_images_are_refused(tmp_path: Path) -> None:
+    data = miniature(tmp_path)
+    data.setup("validate")
+    data._place = lambda: (0, 16)  # type: ignore[method-assign]
+    with pytest.raises(SuiteError, match="evaluate on fewer devices"):
+        data.val_dataloader()
+
+
+def test_info_before_setup_is_refused() -> None:
+    with pytest.raises(SuiteError, match="info asked for before setup"):
+        _ = ImageNetDataModule().info
+
+
+@pytest.mark.parametrize("missing, found", [("empty", "none in it"), ("absent", "no such folder")])
+def test_a_predict_root_without_images_is_refused(tmp_path: Path, missing: str, found: str) -> None:
+    (tmp_path / "empty").mkdir()
+    data = ImageNetDataModule(predict_root=str(tmp_path / missing))
+    with pytest.raises(SuiteError, match=found):
+        data.setup("predict")
