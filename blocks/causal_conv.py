@@ -102,9 +102,8 @@ def causal_conv1d(
     if initial_states is not None:
         history = torch.cat([initial_states.to(x.dtype), x], dim=-1)
 
-    y = _convolve(history, weight, bias, activation, reverse)[
-        ..., history.shape[-1] - x.shape[-1] :
-    ]
+    known = history.shape[-1] - x.shape[-1]
+    y = _convolve(history, weight, bias, activation, reverse)[..., known:]
     y = y if padding is None else y.masked_fill(padding, 0)
     if not return_final_states:
         return y
