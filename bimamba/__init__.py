@@ -1,0 +1,1 @@
+"""The command `bimamba`: the one package that sees blocks, modules and data together."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from blocks.drop_path import DropPath, drop_path_rates
     from blocks.mamba import Mamba, MambaCache, mamba_inner
     from blocks.norm import RMSNorm
+    from blocks.recorded import Recorded
     from blocks.residual import ResidualBlock
     from blocks.scan import (
         active_backend,
@@ -27,6 +28,7 @@ __all__ = [
     "Mamba",
     "MambaCache",
     "RMSNorm",
+    "Recorded",
     "ResidualBlock",
     "active_backend",
     "bidirectional_scan",
@@ -46,6 +48,7 @@ _HOMES = {
     "drop_path": ("DropPath", "drop_path_rates"),
     "mamba": ("Mamba", "MambaCache", "mamba_inner"),
     "norm": ("RMSNorm",),
+    "recorded": ("Recorded",),
     "residual": ("ResidualBlock",),
     "scan": (
         "active_backend",

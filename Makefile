@@ -1,0 +1,52 @@
+# Every target sets itself up: the first one builds .venv, later ones find it there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-all test test-slow lint format bench clean setup-cuda
+
+help: ## list the targets
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /  make \1\t/' | expand -t 22
+
+setup: $(STAMP) ## build .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the suite, PyTorch included: two to three minutes"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: demo-vision ## train a small Vision Mamba on embedded images
+
+demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data (demo-vision)
+	$(BIN)/bimamba fit --config $<
+
+demo-all: $(patsubst configs/demo/%.yaml,demo-%,$(wildcard configs/demo/*.yaml)) ## every demo
+
+test: $(STAMP) ## the test suite, in under 8 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## tests that start processes
+	$(BIN)/python -m pytest -m slow --timeout 600
+
+lint: $(STAMP) ## formatting, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure the scan against a plain PyTorch loop, into benchmarks/results
+	$(BIN)/python -m benchmarks.scan
+
+setup-cuda: $(STAMP) ## add the optional CUDA kernels of others (needs nvcc)
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[cuda]' --constraint constraints.txt
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

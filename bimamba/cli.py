@@ -1,0 +1,196 @@
+"""fit, validate, test and predict: LightningCLI over all wings, with a run directory for each run.
+
+Lightning's own shortcuts that overrule a config in silence are switched off: optimisers belong to
+the workload, and a checkpoint never changes hyper-parameters.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+
+from bimamba.checkpoints import inspect_checkpoint
+from bimamba.discovery import import_wings
+from bimamba.parser import SuiteParser
+from bimamba.run_directory import new_run_directory
+from blocks.files import write_text
+from blocks.recorded import record_call
+from lightning_modules.architecture import ArchitectureTable
+from lightning_modules.progress import EpochLines, ScanReport
+from lightning_modules.summary import RunSummary
+from lightning_modules.workload import Workload
+
+
+def run(args: Sequence[str] | None = None) -> "SuiteCLI":
+    """Runs a Lightning verb.
+
+    Args:
+        args: Words after `bimamba`; `None` takes them from the shell, as DDP's children must.
+
+    Returns:
+        The finished command with its trainer, model and datamodule.
+    """
+    import_wings()
+    return SuiteCLI(
+        Workload,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=SuiteParser,
+        save_config_callback=RunConfig,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=None if args is None else list(args),
+    )
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the merged configuration to `config.yaml` in the run directory, in one step."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Saves once, on the first process."""
+        if trainer.is_global_zero and not self.already_saved:
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text(Path(trainer.default_root_dir) / self.config_filename, text)
+        self.already_saved = True
+
+
+class SuiteCLI(LightningCLI):
+    """LightningCLI that puts each run in a directory of its own."""
+
+    run_directory: Path
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what a run is called, where it goes, and its checkpoints."""
+        parser.add_argument(
+            "--experiment",
+            type=str | None,
+            default=None,
+            help="Name of the experiment; by default the name of the first config file.",
+        )
+        parser.add_argument(
+            "--run", type=str | None, default=None, help="Name of the run; by default the time."
+        )
+        parser.add_argument(
+            "--output", type=str, default="runs", help="Folder above EXPERIMENT/RUN."
+        )
+        parser.add_argument(
+            "--debug", action="store_true", help="Show the traceback of an error."
+        )
+        parser.add_argument(
+            "--save_top_k",
+            type=int,
+            default=1,
+            help="Best checkpoints kept beside last.ckpt; 0 = none, -1 = all.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Checks a checkpoint against the config; the config stays the truth.
+
+        Lightning would merge the checkpoint's hyper-parameters over the user's here.
+        """
+        config = self.config[self.config.subcommand]
+        if config.get("ckpt_path") and config.ckpt_path not in {"last", "best", "hpc", "registry"}:
+            inspect_checkpoint(config.ckpt_path, config)
+
+    def before_instantiate_classes(self) -> None:
+        """Names the run directory; the trainer's own root is replaced by it."""
+        config = self.config[self.subcommand]
+        files = config.get("config") or []
+        config.experiment = config.experiment or (Path(str(files[0])).stem if files else "unnamed")
+        output = Path(config.trainer.default_root_dir or config.output)
+        self.run_directory = new_run_directory(
+            output / config.experiment,
+            config.run,
+            self.subcommand,
+            create=not config.trainer.fast_dev_run,
+        )
+
+    def _add_instantiators(self) -> None:
+        """Not used: workloads record their own call."""
+
+    def instantiate_classes(self) -> None:
+        """Builds model, data and trainer; networks of any library record their call."""
+
+        def build(class_type: type[nn.Module], *args: object, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+            network = class_type(*args, **kwargs)
+            if "init_call" not in network.__dict__:
+                record_call(network, *args, **kwargs)
+            return network
+
+        self._parser(self.subcommand).add_instantiator(build, nn.Module)
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+        """Adds the run directory, its callbacks and, by default, the CSV logger."""
+        given = self._get(self.config_init, "trainer")
+        directory, model = str(self.run_directory), self.model
+        kwargs = {"default_root_dir": directory, "enable_model_summary": False, **kwargs}
+        if given.logger in (None, True):
+            kwargs["logger"] = CSVLogger(directory, name="", version="")
+        callbacks = list(given.callbacks or [])
+        own = [
+            RunSummary(self.run_directory.parent.name, self.run_directory.name),
+            ScanReport(),
+            _progress(given.enable_progress_bar),
+        ]
+        if given.enable_model_summary is not False:
+            own.append(ArchitectureTable())
+        if given.logger is not False:
+            own.append(LearningRateMonitor())
+        if given.enable_checkpointing is not False:
+            own.append(
+                ModelCheckpoint(
+                    dirpath=self.run_directory / "checkpoints",
+                    filename="best-{epoch:03d}-{step}",
+                    auto_insert_metric_name=False,
+                    monitor=model.monitor,
+                    mode=model.mode,
+                    save_top_k=self._get(self.config, "save_top_k"),
+                    save_last=True,
+                    save_on_exception=True,
+                )
+            )
+        present = {type(callback) for callback in callbacks}
+        kwargs["callbacks"] = callbacks + [c for c in own if type(c) not in present]
+        return super().instantiate_trainer(**kwargs)
+
+    def predict(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """Predicts without keeping every output in memory; callbacks write the files."""
+        self.trainer.predict(**{**kwargs, "return_predictions": False})
+
+    def after_fit(self) -> None:
+        """Says where the results are."""
+        self._report()
+
+    def after_test(self) -> None:
+        """Says where the results are."""
+        self._report()
+
+    def after_validate(self) -> None:
+        """Says where the results are."""
+        self._report()
+
+    def after_predict(self) -> None:
+        """Says where the results are."""
+        self._report()
+
+    def _report(self) -> None:
+        if self.trainer.is_global_zero and self.run_directory.is_dir():
+            print(f"results: {self.run_directory}")
+
+
+def _progress(wanted: bool | None) -> Callback:
+    """A bar on a terminal, a line an epoch in files, pipes and where bars are switched off."""
+    return RichProgressBar() if wanted is not False and sys.stdout.isatty() else EpochLines()

@@ -1,0 +1,92 @@
+"""The door: answers --help at once, hands verbs to their file, turns errors into advice.
+
+Nothing heavy is imported before a verb is known, so `bimamba --help` needs no torch.
+"""
+
+import difflib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+
+from blocks.errors import SuiteError
+
+LIGHTNING_VERBS = {
+    "fit": "train a network",
+    "validate": "evaluate a checkpoint on the validation data",
+    "test": "evaluate a checkpoint on the test data and write predictions.csv",
+    "predict": "write predictions.csv for data without labels",
+}
+
+HELP = f"""\
+usage: bimamba VERB --config FILE.yaml [--config MORE.yaml] [--key value ...]
+
+Trains bidirectional Mamba and its rivals from YAML files.
+
+{chr(10).join(f"  {verb:<10}{text}" for verb, text in LIGHTNING_VERBS.items())}
+
+  bimamba VERB --help                every option of a verb
+  bimamba fit --config configs/demo/vision.yaml
+  bimamba fit --config configs/vision/vim_tiny.yaml --data.init_args.root DIR
+  bimamba fit --config FILE.yaml --print_config
+                                     the merged configuration, defaults included
+
+Later files and flags win over earlier ones. Results go to runs/EXPERIMENT/RUN.
+  --debug      show the traceback of an error
+  --version    show the version
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        args: Words after `bimamba`; `None` takes them from the shell.
+
+    Returns:
+        Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"bimamba-suite {importlib.metadata.version('bimamba-suite')}")
+        return 0
+    debug = "--debug" in words or os.environ.get("BIMAMBA_DEBUG") == "1"
+    try:
+        _check_verb(words[0])
+        from bimamba.cli import run
+
+        run(args)
+    except SuiteError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if debug:
+            raise
+        _complain(f"{type(error).__name__}: {error}\nrun again with --debug for the traceback")
+        return 1
+    return 0
+
+
+def _check_verb(verb: str) -> None:
+    if verb not in LIGHTNING_VERBS:
+        near = difflib.get_close_matches(verb, LIGHTNING_VERBS, 1)
+        raise SuiteError(
+            expected=f"a verb: {', '.join(LIGHTNING_VERBS)}",
+            found=verb,
+            where="bimamba VERB",
+            cure=f"did you mean {near[0]}?" if near else "see bimamba --help",
+        )
+
+
+def _complain(text: str) -> None:
+    print(f"bimamba: error\n{text}", file=sys.stderr)

@@ -1,0 +1,204 @@
+"""Optimiser groups, the learning-rate rule and its schedule: the same for every workload.
+
+Rule (hustvl/Vim, DeiT): lr = `lr` * images per optimiser step / `lr_scale_batch`; unlike upstream,
+the images count all processes and accumulated batches. Schedule: linear warm-up, then one cosine.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from blocks.errors import SuiteError
+
+# State-space parameters of every mixer in blocks; their 2-D members look like weights but are not.
+_SSM_NAMES = {"A_log", "A_b_log", "A_logs", "D", "D_b", "Ds", "dt_bias", "dt_projs_bias"}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimiser and its learning-rate rule.
+
+    Args:
+        name: Any optimiser of timm (`adamw`, `sgd`, `lamb`, `lion`, ...).
+        lr: Base learning rate, for `lr_scale_batch` samples a step.
+        weight_decay: Decay of the weights; norms, biases, embeddings and SSM parameters have none.
+        betas: Moment coefficients of Adam-like optimisers; `null` = the optimiser's own.
+        eps: Denominator term of Adam-like optimisers; `null` = the optimiser's own.
+        momentum: Momentum of SGD-like optimisers.
+        lr_scale_batch: Samples a step that `lr` is meant for; `null` = use `lr` as it is.
+        decay_ssm_params: Decay the 2-D `A_log` too, as the published Vim and VMamba runs did.
+    """
+
+    name: str = "adamw"
+    lr: float = 5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] | None = None
+    eps: float | None = None
+    momentum: float = 0.9
+    lr_scale_batch: int | None = 512
+    decay_ssm_params: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up and cosine decay of the learning rate.
+
+    Args:
+        interval: Change the rate every `step` or every `epoch`.
+        warmup_epochs: Epochs of linear warm-up; the cosine runs on below it (timm without prefix).
+        warmup_lr: Rate at the very start, not scaled by the batch.
+        min_lr: Rate at the end, not scaled by the batch.
+        upstream_epoch_lag: Run one epoch late with `interval: epoch`, as hustvl/Vim does.
+        allow_rising: Accept a scaled rate below `min_lr`, so that the cosine rises.
+    """
+
+    interval: Literal["step", "epoch"] = "step"
+    warmup_epochs: float = 5.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    upstream_epoch_lag: bool = False
+    allow_rising: bool = False
+
+
+def scaled_lr(optimizer: Optimizer, samples_per_step: int) -> float:
+    """Learning rate for a global batch.
+
+    Args:
+        optimizer: Base rate and the batch it is meant for.
+        samples_per_step: Batch per process * processes * accumulated batches.
+    """
+    if optimizer.lr_scale_batch is None:
+        return optimizer.lr
+    return optimizer.lr * samples_per_step / optimizer.lr_scale_batch
+
+
+def cosine_lr(epoch: float, *, lr: float, epochs: float, schedule: Schedule) -> float:
+    """Learning rate at a time counted in epochs, fractions included (timm's cosine).
+
+    Args:
+        epoch: Time since the start, in epochs.
+        lr: Peak rate.
+        epochs: Length of the run.
+        schedule: Warm-up and end values.
+    """
+    if schedule.upstream_epoch_lag:
+        epoch = max(epoch - 1, 0)
+    if epoch < schedule.warmup_epochs:
+        return schedule.warmup_lr + epoch * (lr - schedule.warmup_lr) / schedule.warmup_epochs
+    progress = min(epoch / max(epochs, 1e-9), 1.0)
+    return schedule.min_lr + (lr - schedule.min_lr) / 2 * (1 + math.cos(math.pi * progress))
+
+
+def check_lr(lr: float, schedule: Schedule) -> None:
+    """Warns about a flat cosine and refuses a rising one (the trap of small single-GPU batches).
+
+    Raises:
+        SuiteError: The scaled rate lies below `min_lr`.
+    """
+    if lr < schedule.min_lr and not schedule.allow_rising:
+        raise SuiteError(
+            expected=f"a learning rate above schedule.min_lr = {schedule.min_lr:g}",
+            found=f"{lr:.3g} after scaling by the batch, so the cosine would rise",
+            where="model.init_args.optimizer.lr",
+            cure="raise lr or the batch, lower min_lr, set lr_scale_batch: null, or allow_rising",
+        )
+    if lr <= 2 * schedule.min_lr and not schedule.allow_rising:
+        rank_zero_warn(
+            f"The scaled learning rate {lr:.3g} is within twice min_lr {schedule.min_lr:g}: the "
+            "cosine is nearly flat. Raise optimizer.lr or lower schedule.min_lr."
+        )
+
+
+def parameter_groups(network: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Splits the trainable parameters into the named groups `decay` and `no_decay`.
+
+    No decay: 1-D parameters, biases, what the network's or a block's `no_weight_decay()` names,
+    and the SSM parameters. With `decay_ssm_params` the 2-D ones among the latter decay.
+
+    Args:
+        network: Any module.
+        optimizer: Weight decay and the choice about SSM parameters.
+
+    Returns:
+        Two groups with `name`, `params`, `weight_decay`; an empty one is left out.
+    """
+    listed = set(_listed_without_decay(network))
+    groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        ssm = name.rpartition(".")[2] in _SSM_NAMES
+        plain = parameter.ndim <= 1 or name.endswith(".bias")
+        exempt = plain or (not optimizer.decay_ssm_params if ssm else name in listed)
+        groups["no_decay" if exempt else "decay"].append(parameter)
+    decays = {"decay": optimizer.weight_decay, "no_decay": 0.0}
+    return [
+        {"name": name, "params": params, "weight_decay": decays[name]}
+        for name, params in groups.items()
+        if params
+    ]
+
+
+def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Optimizer) -> Any:  # noqa: ANN401
+    """Makes the optimiser through timm's factory.
+
+    Raises:
+        SuiteError: timm has no optimiser of that name.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    if optimizer.name not in list_optimizers():
+        near = difflib.get_close_matches(optimizer.name, list_optimizers(), 3)
+        raise SuiteError(
+            expected="the name of a timm optimiser",
+            found=optimizer.name,
+            where="model.init_args.optimizer.name",
+            cure=f"use {' or '.join(near) or 'adamw, sgd, lamb, ...'}",
+        )
+    options: dict[str, Any] = {"betas": optimizer.betas, "eps": optimizer.eps}
+    return create_optimizer_v2(
+        list(groups),
+        opt=optimizer.name,
+        lr=lr,
+        weight_decay=optimizer.weight_decay,
+        momentum=optimizer.momentum,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer,
+    *,
+    lr: float,
+    steps: int,
+    epochs: float,
+    schedule: Schedule,
+) -> dict[str, Any]:
+    """Lightning's scheduler entry for `cosine_lr`.
+
+    Args:
+        optimizer: Its groups follow the same curve, each from its own rate.
+        lr: Peak rate.
+        steps: Optimiser steps of the whole run.
+        epochs: Epochs of the whole run.
+        schedule: Shape of the curve.
+    """
+
+    def factor(tick: int) -> float:
+        epoch = tick if schedule.interval == "epoch" else tick * epochs / max(steps, 1)
+        return cosine_lr(epoch, lr=lr, epochs=epochs, schedule=schedule) / lr
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"scheduler": scheduler, "interval": schedule.interval, "name": "lr"}
+
+
+def _listed_without_decay(network: nn.Module) -> Iterator[str]:
+    for path, module in network.named_modules():
+        if callable(names := getattr(module, "no_weight_decay", None)):
+            yield from (f"{path}.{name}".lstrip(".") for name in names())

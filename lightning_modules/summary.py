@@ -1,0 +1,163 @@
+"""`summary.json`: what a run was, cost and reached, written as it goes.
+
+Tables and comparisons read only this file and its neighbours, so it is valid JSON at any moment.
+"""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from blocks.files import write_json
+from lightning_modules.workload import Workload
+
+SCHEMA = 1
+_PACKAGES = ("bimamba-suite", "torch", "lightning", "timm", "torchmetrics", "numpy")
+
+
+class RunSummary(Callback):
+    """Writes `summary.json` into the run directory.
+
+    Args:
+        experiment: Name of the experiment, the folder above the run's.
+        run: Name of the run.
+    """
+
+    def __init__(self, experiment: str, run: str) -> None:
+        super().__init__()
+        self.experiment, self.run = experiment, run
+        self.best: dict[str, float] = {}
+        self.best_step = 0
+        self._started = time.monotonic()
+        self._train_seconds = 0.0
+        self._batch_started = 0.0
+        self._samples = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Starts the clock and leaves a first summary with status `running`."""
+        self._started = time.monotonic()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._write(trainer, pl_module, "running")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Times the step itself, so that samples/s excludes validation."""
+        self._batch_started = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Counts samples of all processes."""
+        self._train_seconds += time.monotonic() - self._batch_started
+        self._samples += _batch_size(batch) * trainer.world_size
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the metrics of the best epoch."""
+        if trainer.sanity_checking or not isinstance(pl_module, Workload):
+            return
+        metrics = _metrics(trainer)
+        value, best = metrics.get(pl_module.monitor), self.best.get(pl_module.monitor)
+        better = max if pl_module.mode == "max" else min
+        if value is not None and (best is None or better(value, best) == value != best):
+            self.best, self.best_step = metrics, trainer.global_step
+        self._write(trainer, pl_module, "running")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Says how the run ended when it did not end well."""
+        stopped = isinstance(exception, KeyboardInterrupt) or "SIGTERM" in type(exception).__name__
+        self._write(trainer, pl_module, "interrupted" if stopped else "failed")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the final summary."""
+        if not trainer.interrupted and sys.exc_info()[0] is None:
+            self._write(trainer, pl_module, "finished")
+
+    def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
+        if not trainer.is_global_zero or not isinstance(module, Workload):
+            return
+        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        info = module.info
+        write_json(
+            Path(trainer.default_root_dir) / "summary.json",
+            {
+                "schema": SCHEMA,
+                "run": self.run,
+                "experiment": self.experiment,
+                "workload": type(module).__name__,
+                "status": status,
+                "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+                "monitor": module.monitor,
+                "mode": module.mode,
+                "metrics": {"best": self.best, "last": _metrics(trainer)},
+                "best_step": self.best_step,
+                "epochs": trainer.current_epoch,
+                "steps": trainer.global_step,
+                "params": sum(size for size, _ in sizes),
+                "trainable_params": sum(size for size, trainable in sizes if trainable),
+                "seconds": round(time.monotonic() - self._started, 2),
+                "samples_per_second": round(self._samples / self._train_seconds, 1)
+                if self._train_seconds
+                else None,
+                "peak_memory": _peak_memory(),
+                "protocol": info.get("protocol"),
+                "data": {name: info.get(name) for name in ("root", "synthetic", "hash")},
+                "versions": _versions(),
+                "git": _git_revision(),
+            },
+        )
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _batch_size(batch: dict[str, Any]) -> int:
+    return next((len(v) for v in batch.values() if isinstance(v, torch.Tensor)), 0)
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> dict[str, Any] | None:
+    """Revision of the suite's checkout, `None` where it was installed from a wheel."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        rev = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"rev": rev.stdout.strip(), "dirty": bool(status.stdout.strip())}

@@ -1,0 +1,15 @@
+"""Vision: image classification with Vim on ImageNet, on digits, on a folder of your own."""
+
+from lightning_modules.vision.image_classification import ImageClassification
+from lightning_modules.vision.mixing import Mixing
+from lightning_modules.vision.pictures import ClassificationPictures
+from lightning_modules.vision.predictions import PredictionTable
+from lightning_modules.vision.vision_mamba import VisionMamba
+
+__all__ = [
+    "ClassificationPictures",
+    "ImageClassification",
+    "Mixing",
+    "PredictionTable",
+    "VisionMamba",
+]

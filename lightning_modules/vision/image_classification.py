@@ -1,0 +1,148 @@
+"""ImageNet-style classification: Vim, and any network from images to logits.
+
+Batch: image (B, 3, H, W) normalised float, label (B,) int64 with -1 for unknown, path list[str].
+Recipe and defaults: hustvl/Vim, itself DeiT's (arXiv 2012.12877).
+"""
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from blocks.errors import SuiteError
+from lightning_modules.optimization import Optimizer, Schedule
+from lightning_modules.vision.metrics import TopK
+from lightning_modules.vision.mixing import Mixing, mix_batch
+from lightning_modules.workload import Batch, Stage, Workload
+
+
+class ImageClassification(Workload):
+    """Trains and evaluates an image classifier.
+
+    Args:
+        network: Maps images (B, 3, H, W) to logits (B, classes), e.g. `VisionMamba`.
+        optimizer: Optimiser and learning-rate rule.
+        schedule: Warm-up and cosine.
+        mixing: Mixup and CutMix.
+        label_smoothing: Mass moved from the true class to all classes, in 0..1.
+        loss: `cross_entropy`, or `bce`: each class its own sigmoid, every mixed-in class a full 1.
+        pretrained: Weights to start from; positions are resized, a head of other classes is new.
+        pretrained_weights: `model` or its moving average `model_ema`, where the file holds both.
+        compile_network: Compile the network in place with torch.compile.
+    """
+
+    monitor = "val/top1"
+    mode = "max"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer = Optimizer(),
+        schedule: Schedule = Schedule(),
+        mixing: Mixing = Mixing(),
+        label_smoothing: float = 0.1,
+        loss: Literal["cross_entropy", "bce"] = "cross_entropy",
+        pretrained: str | None = None,
+        pretrained_weights: Literal["model", "model_ema"] = "model",
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__(
+            network, optimizer, schedule, pretrained, pretrained_weights, compile_network
+        )
+        self.mixing = mixing
+        self.label_smoothing = label_smoothing
+        self.loss_name = loss
+        accuracy = MetricCollection({"top1": TopK(1), "top5": TopK(5)})
+        self.val_metrics = accuracy.clone(prefix="val/")
+        self.test_metrics = accuracy.clone(prefix="test/")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, 3, H, W)."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Class probabilities (B, classes)."""
+        return {"probabilities": self(batch["image"]).float().softmax(dim=1)}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Pictures and prediction files, unless the trainer was given its own."""
+        from lightning_modules.vision.pictures import ClassificationPictures
+        from lightning_modules.vision.predictions import PredictionTable
+
+        present = {type(callback) for callback in self.trainer.callbacks}
+        own = (ClassificationPictures(), PredictionTable())
+        return [callback for callback in own if type(callback) not in present]
+
+    def check_data(self) -> None:
+        """Classes and image size of the data must be those of the network.
+
+        Raises:
+            SuiteError: They differ.
+        """
+        for attribute, fact, key in (
+            ("num_classes", len(self.info.get("class_names") or ()) or None, "num_classes"),
+            ("img_size", _pair(self.info.get("img_size")), "img_size"),
+        ):
+            built = getattr(self.network, attribute, None)
+            if getattr(self.network, "dynamic_img_size", False) and key == "img_size":
+                continue
+            if fact is not None and built is not None and built != fact:
+                raise SuiteError(
+                    expected=f"{key} {fact}, as the data set at {self.info['root']} has",
+                    found=f"{key} {built} in the network",
+                    where=f"model.init_args.network.init_args.{key}",
+                    cure=f"set it to {list(fact) if isinstance(fact, tuple) else fact}, "
+                    "or point data.init_args at the data you meant",
+                )
+
+    def fresh_entries(self) -> tuple[str, ...]:
+        """A head of other classes starts afresh."""
+        return ("head.*",)
+
+    def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        images, labels = batch["image"], batch["label"]
+        if stage == "train":
+            images, targets = self._mix(images, labels)
+            loss = self._training_loss(self(images), targets)
+            self.log_loss(loss, stage, len(images))
+            return {"loss": loss}
+        logits = self(images).float()
+        loss = F.cross_entropy(logits, labels, ignore_index=-1)
+        metrics = self.val_metrics if stage == "val" else self.test_metrics
+        metrics.update(logits, labels)
+        self.log_loss(loss, stage, len(images))
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
+        return {"loss": loss, "logits": logits}
+
+    def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        # With bce every class above zero counts as present: smoothing would switch all of them on.
+        smoothing = 0.0 if self.loss_name == "bce" else self.label_smoothing
+        if self.mixing.on:
+            return mix_batch(
+                images,
+                labels,
+                self.mixing,
+                num_classes=self._num_classes(),
+                smoothing=smoothing,
+                epoch=self.current_epoch,
+                batch=self.trainer.fit_loop.batch_idx,
+            )
+        targets = F.one_hot(labels, self._num_classes()).float()
+        return images, targets * (1 - smoothing) + smoothing / targets.shape[1]
+
+    def _training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.loss_name == "bce":
+            return F.binary_cross_entropy_with_logits(logits, (targets > 0).to(logits.dtype))
+        return F.cross_entropy(logits.float(), targets)
+
+    def _num_classes(self) -> int:
+        return len(self.info["class_names"])
+
+
+def _pair(size: Any) -> tuple[int, int] | None:  # noqa: ANN401 - an int, a pair or nothing
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

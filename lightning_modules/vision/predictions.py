@@ -1,0 +1,100 @@
+"""Predictions of `test` and `predict` as one CSV file, in the order of the data set."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from blocks.errors import SuiteError
+from blocks.files import atomic_path
+from lightning_modules.vision.image_classification import ImageClassification
+
+COLUMNS = ("index", "path", "label", "prediction", "probability", "top5")
+
+
+class PredictionTable(Callback):
+    """Writes `predictions.csv` into the run directory, complete or not at all.
+
+    Columns: index, path, label (empty if unknown), prediction, its probability, and the five most
+    likely classes as `name:probability` joined by semicolons.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[tuple[object, ...]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets an earlier run."""
+        self._rows = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes sure that classes have names before hours of work."""
+        self._rows = []
+        assert isinstance(pl_module, ImageClassification)
+        if not pl_module.info.get("class_names"):
+            raise SuiteError(
+                expected="class names, stored in a checkpoint of this suite",
+                found="untrained weights and a folder without classes",
+                where="bimamba predict",
+                cure="add --ckpt_path runs/.../checkpoints/last.ckpt",
+            )
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch."""
+        self._add(pl_module, outputs["logits"].softmax(dim=1), batch)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch."""
+        self._add(pl_module, outputs["probabilities"], batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the table."""
+        self._write(trainer)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the table."""
+        self._write(trainer)
+
+    def _add(self, module: LightningModule, probabilities: Tensor, batch: dict[str, Any]) -> None:
+        assert isinstance(module, ImageClassification)
+        names = module.info["class_names"]
+        best, guesses = probabilities.float().cpu().topk(min(5, len(names)), dim=1)
+        columns = (batch["index"].tolist(), batch["path"], batch["label"].tolist())
+        for index, path, label, p, guess in zip(*columns, best, guesses, strict=True):
+            top = [f"{names[g]}:{q:.4f}" for g, q in zip(guess.tolist(), p.tolist(), strict=True)]
+            truth = names[label] if label >= 0 else ""
+            row = (index, path, truth, names[int(guess[0])], f"{p[0]:.4f}", ";".join(top))
+            self._rows.append(row)
+
+    def _write(self, trainer: Trainer) -> None:
+        rows = self._rows
+        if trainer.world_size > 1:
+            gathered: list[list[tuple[object, ...]]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, rows)
+            rows = [row for part in gathered for row in part]
+        if not trainer.is_global_zero:
+            return
+        path = Path(trainer.default_root_dir) / "predictions.csv"
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(sorted(rows, key=lambda row: int(str(row[0]))))

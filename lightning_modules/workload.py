@@ -1,0 +1,200 @@
+"""What every workload shares: network, one step for all stages, optimiser, honest checkpoints.
+
+A workload subclasses `Workload`, sets `monitor` and `mode`, and writes `_shared_step`. Its
+datamodule offers `info`, a frozen dataclass read once in `setup`; a checkpoint stores it beside the
+constructor call, so inference needs neither the data set nor the YAML.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from blocks import Recorded
+from blocks.errors import SuiteError
+from blocks.recorded import plain
+from blocks.weights import load_weights, read_state_dict
+from lightning_modules.optimization import (
+    Optimizer,
+    Schedule,
+    build_optimizer,
+    build_scheduler,
+    check_lr,
+    parameter_groups,
+    scaled_lr,
+)
+
+CHECKPOINT_SCHEMA = 1
+Stage = Literal["train", "val", "test"]
+Batch = dict[str, Any]
+
+
+class Workload(Recorded, LightningModule):
+    """Base of the four wings; not used by itself.
+
+    Args:
+        network: Plain module that knows nothing of training, given by `class_path` + `init_args`.
+        optimizer: Optimiser and learning-rate rule.
+        schedule: Warm-up and cosine.
+        pretrained: Weights to start from: a file of ours, of the upstream project or safetensors.
+        pretrained_weights: `model` or its moving average `model_ema`, where the file holds both.
+        compile_network: Compile the network in place with torch.compile.
+    """
+
+    monitor: ClassVar[str]
+    mode: ClassVar[Literal["min", "max"]]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer = Optimizer(),
+        schedule: Schedule = Schedule(),
+        pretrained: str | None = None,
+        pretrained_weights: Literal["model", "model_ema"] = "model",
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer_config = optimizer
+        self.schedule_config = schedule
+        self.pretrained = pretrained
+        self.pretrained_weights = pretrained_weights
+        self.compile_network = compile_network
+        self.info: dict[str, Any] = {}
+
+    def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        """Computes `loss` and what callbacks may show; logs the stage's metrics."""
+        raise TypeError(f"{type(self).__name__} must define _shared_step(batch, stage)")
+
+    def check_data(self) -> None:
+        """Compares `self.info` with the network before the first batch; raises SuiteError."""
+
+    def fresh_entries(self) -> tuple[str, ...]:
+        """Patterns of network entries that `pretrained` may leave untouched, such as a new head."""
+        return ()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
+        return self._shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
+        return self._shared_step(batch, "test")
+
+    def log_loss(self, loss: Tensor, stage: Stage, batch_size: int) -> None:
+        """Logs the epoch mean, exact over uneven batches and processes; in training each step too."""
+        self.log(
+            f"{stage}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch_size,
+            sync_dist=stage != "train",
+        )
+        if stage == "train":
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=batch_size)
+
+    def setup(self, stage: str) -> None:
+        """Reads the data's facts, checks them against the network and loads `pretrained`."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None and hasattr(datamodule, "info"):
+            self.info = plain(datamodule.info, "info")
+        self.check_data()
+        if stage == "fit" and self.pretrained and not self.trainer.ckpt_path:
+            self._load_pretrained(self.pretrained)
+        if self.compile_network:
+            self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`."""
+        trainer = self.trainer
+        batch_size = self.info.get("batch_size", self.optimizer_config.lr_scale_batch or 1)
+        lr = scaled_lr(
+            self.optimizer_config,
+            batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+        )
+        check_lr(lr, self.schedule_config)
+        steps = trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise SuiteError(
+                expected="a run of known length for the learning-rate schedule",
+                found=f"max_epochs={trainer.max_epochs}, max_steps={trainer.max_steps}",
+                where="trainer",
+                cure="set trainer.max_epochs or trainer.max_steps",
+            )
+        steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        groups = parameter_groups(self, self.optimizer_config)
+        optimizer = build_optimizer(groups, lr, self.optimizer_config)
+        scheduler = build_scheduler(
+            optimizer,
+            lr=lr,
+            steps=int(steps),
+            epochs=steps / max(steps_per_epoch, 1),
+            schedule=self.schedule_config,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the schema number, the constructor call and the data's facts, all plain data."""
+        checkpoint["schema"] = CHECKPOINT_SCHEMA
+        checkpoint["info"] = self.info
+        # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
+        checkpoint["hyper_parameters"] = {
+            **plain(self.init_call["init_args"]),
+            "_class_path": self.init_call["class_path"],
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model and recalls the facts stored with the weights."""
+        check_checkpoint(checkpoint, self)
+        known = {name: value for name, value in self.info.items() if value not in (None, [], "")}
+        self.info = {**checkpoint["info"], **known}
+
+    def _load_pretrained(self, path: str) -> None:
+        state = read_state_dict(path, self.pretrained_weights)
+        if callable(adapt := getattr(self.network, "adapt_state_dict", None)):
+            state = adapt(state)
+        report = load_weights(
+            self.network, state, source=path, allow_fresh=self.fresh_entries()
+        )
+        rank_zero_info(f"pretrained weights: {report}")
+
+
+def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> None:
+    """Compares a checkpoint with a module before Lightning does, for a readable refusal.
+
+    Raises:
+        SuiteError: Not one of ours, of a newer schema, or of a differently built model.
+    """
+    trainer = module._trainer
+    where = str(trainer.ckpt_path) if trainer is not None and trainer.ckpt_path else "checkpoint"
+    schema = checkpoint.get("schema")
+    if schema is None or schema > CHECKPOINT_SCHEMA:
+        raise SuiteError(
+            expected=f"a checkpoint of this suite, schema {CHECKPOINT_SCHEMA} or older",
+            found="a foreign checkpoint" if schema is None else f"schema {schema}",
+            where=where,
+            cure="give foreign weights as --model.init_args.pretrained FILE instead"
+            if schema is None
+            else "update bimamba-suite",
+        )
+    stored, own = checkpoint["state_dict"], module.state_dict()
+    differences = [
+        f"{key}: {_shape(stored.get(key))} in the file, {_shape(own.get(key))} in the model"
+        for key in [*own, *(k for k in stored if k not in own)]
+        if _shape(stored.get(key)) != _shape(own.get(key))
+    ]
+    if differences:
+        raise SuiteError(
+            expected=f"weights of the configured model ({len(own)} entries)",
+            found=f"{len(differences)} differences, first {'; '.join(differences[:3])}",
+            where=where,
+            cure="use the config.yaml beside the checkpoint, or the checkpoint of this config",
+        )
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | str:
+    return "nothing" if tensor is None else tuple(tensor.shape)
