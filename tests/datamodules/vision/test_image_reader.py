@@ -1,6 +1,5 @@
 """Images of every mode become RGB; damaged ones are named."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +60,14 @@ def damaged_file(folder: Path, kind: str) -> Path:
     return path
 
 
+def refusal(path: Path, num_workers: int) -> list[str]:
+    dataset = SeededDataset(ImageReader([Item(str(path), 0)]), lambda sample: sample, seed=0)
+    loader = DataLoader(dataset, sampler=EvalSampler(1), num_workers=num_workers)
+    with pytest.raises(SuiteError) as caught:
+        next(iter(loader))
+    return str(caught.value).splitlines()
+
+
 @pytest.mark.parametrize(
     "kind, found",
     [
@@ -70,20 +77,19 @@ def damaged_file(folder: Path, kind: str) -> Path:
         ("missing", "no such file"),
     ],
 )
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_file_is_named_with_its_cure(
-    tmp_path: Path, kind: str, found: str, num_workers: int
-) -> None:
+def test_a_damaged_file_is_named_with_its_cure(tmp_path: Path, kind: str, found: str) -> None:
     path = damaged_file(tmp_path, kind)
-    dataset = SeededDataset(ImageReader([Item(str(path), 0)]), lambda sample: sample, seed=0)
-    loader = DataLoader(dataset, sampler=EvalSampler(1), num_workers=num_workers)
-    with pytest.raises(SuiteError) as caught:
-        next(iter(loader))
-    lines = str(caught.value).splitlines()
+    lines = refusal(path, num_workers=0)
     assert [line.split(":")[0] for line in lines] == ["expected", "found", "where", "cure"]
-    assert re.search(found, lines[1])
+    assert found in lines[1]
     assert lines[2] == f"where: {path}"
     assert "copy or download the file again" in lines[3]
+
+
+def test_a_worker_tells_of_a_damaged_file_in_the_same_words(tmp_path: Path) -> None:
+    path = damaged_file(tmp_path, "truncated")
+    # torch takes 5 s to give up a worker that raised.
+    assert refusal(path, num_workers=1) == refusal(path, num_workers=0)
 
 
 def test_images_are_found_in_order_below_a_folder_whatever_their_suffixs_case(
