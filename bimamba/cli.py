@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from bimamba.checkpoints import inspect_checkpoint
+from bimamba.console import print_results, silence_small_talk
 from bimamba.discovery import import_wings
 from bimamba.parser import SuiteParser
 from bimamba.run_directory import new_run_directory
@@ -41,6 +42,7 @@ def run(args: Sequence[str] | None = None) -> "SuiteCLI":
         The finished command with its trainer, model and datamodule.
     """
     import_wings()
+    silence_small_talk()
     return SuiteCLI(
         Workload,
         LightningDataModule,
@@ -117,9 +119,6 @@ class SuiteCLI(LightningCLI):
             create=not config.trainer.fast_dev_run,
         )
 
-    def _add_instantiators(self) -> None:
-        """Not used: workloads record their own call."""
-
     def instantiate_classes(self) -> None:
         """Builds model, data and trainer; networks of any library record their call."""
 
@@ -140,10 +139,12 @@ class SuiteCLI(LightningCLI):
         if given.logger in (None, True):
             kwargs["logger"] = CSVLogger(directory, name="", version="")
         callbacks = list(given.callbacks or [])
+        progress = _progress(given.enable_progress_bar)
+        kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         own = [
             RunSummary(self.run_directory.parent.name, self.run_directory.name),
             ScanReport(),
-            _progress(given.enable_progress_bar),
+            progress,
         ]
         if given.enable_model_summary is not False:
             own.append(ArchitectureTable())
@@ -155,7 +156,7 @@ class SuiteCLI(LightningCLI):
                     dirpath=self.run_directory / "checkpoints",
                     filename="best-{epoch:03d}-{step}",
                     auto_insert_metric_name=False,
-                    monitor=model.monitor,
+                    monitor=None if given.limit_val_batches == 0 else model.monitor,
                     mode=model.mode,
                     save_top_k=self._get(self.config, "save_top_k"),
                     save_last=True,
@@ -170,25 +171,11 @@ class SuiteCLI(LightningCLI):
         """Predicts without keeping every output in memory; callbacks write the files."""
         self.trainer.predict(**{**kwargs, "return_predictions": False})
 
-    def after_fit(self) -> None:
-        """Says where the results are."""
-        self._report()
-
-    def after_test(self) -> None:
-        """Says where the results are."""
-        self._report()
-
-    def after_validate(self) -> None:
-        """Says where the results are."""
-        self._report()
-
-    def after_predict(self) -> None:
-        """Says where the results are."""
-        self._report()
-
-    def _report(self) -> None:
-        if self.trainer.is_global_zero and self.run_directory.is_dir():
-            print(f"results: {self.run_directory}")
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs the verb, then shows what came out."""
+        super()._run_subcommand(subcommand)
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            print_results(self.run_directory)
 
 
 def _progress(wanted: bool | None) -> Callback:

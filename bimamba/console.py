@@ -1,0 +1,59 @@
+"""What the command prints around a run: Lightning's small talk out, one table of results in."""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+# Advertisements, and facts that the run's own lines state better.
+_SMALL_TALK = ("💡", "Seed set", "TPU available", "GPU available", "Loading `train_dataloader`")
+
+
+def silence_small_talk() -> None:
+    """Drops Lightning's lines that tell a user of this command nothing."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for logger in _descendants(name):
+            logger.addFilter(_is_worth_reading)
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+
+
+def print_results(run_directory: Path) -> None:
+    """Prints the metrics of `summary.json` and the files of the run.
+
+    Args:
+        run_directory: Folder of a finished run.
+    """
+    console = Console(highlight=False)
+    path = run_directory / "summary.json"
+    if path.is_file():
+        summary = json.loads(path.read_text())
+        best, last = summary["metrics"]["best"], summary["metrics"]["last"]
+        table = Table(title=f"{summary['experiment']}/{summary['run']}", title_justify="left")
+        table.add_column("metric")
+        columns = {"best": best, "last": last} if best else {"value": last}
+        for name in columns:
+            table.add_column(name, justify="right")
+        for metric in last:
+            if metric.startswith(("val", "test")):
+                table.add_row(metric, *(f"{c[metric]:.4g}" for c in columns.values()))
+        if table.row_count:
+            console.print(table)
+        if best:
+            cost = f"{summary['seconds']:.0f} s, {summary['samples_per_second']} samples/s"
+            console.print(f"best at step {summary['best_step']}; {cost}")
+    for file in sorted(p for p in run_directory.rglob("*") if p.suffix in {".png", ".csv", ".ckpt"}):
+        console.print(f"  {file}", soft_wrap=True)
+
+
+def _descendants(name: str) -> list[logging.Logger]:
+    known = [n for n in logging.root.manager.loggerDict if n.startswith(name)]
+    return [logging.getLogger(n) for n in (name, *known)]
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_SMALL_TALK)
