@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blocks import Mamba, mamba_inner
 from blocks.errors import SuiteError
+from blocks.mamba import decay
 
 KEYS = {
     "A_log", "D", "in_proj.weight", "conv1d.weight", "conv1d.bias", "x_proj.weight",
@@ -161,6 +162,11 @@ def test_a_module_cast_to_bfloat16_still_keeps_its_state_wide() -> None:
         last = module.step(x[:, 11], cache)
     assert last.dtype == torch.bfloat16
     assert (last - full[:, 11]).abs().max() < 0.03 * full.abs().max()
+
+
+def test_the_decay_is_float32_from_narrow_and_float64_from_wide_parameters() -> None:
+    assert decay(torch.ones(2, 3).bfloat16()).dtype == torch.float32
+    assert decay(torch.ones(2, 3).double()).dtype == torch.float64
 
 
 def test_copies_and_pickles_compute_the_same() -> None:

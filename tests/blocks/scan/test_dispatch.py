@@ -1,9 +1,13 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from blocks import active_backend, scan_backends, selective_scan, selective_scan_fn
 from blocks.errors import SuiteError
+from blocks.scan import dispatch, reference
 
 
 def make(length: int = 9, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -84,6 +88,21 @@ def test_autocast_keeps_state_and_types() -> None:
     assert out.dtype == torch.bfloat16 and last.dtype == torch.float32
     expected = selective_scan(u.float(), *inputs[1:], delta_softplus=True)
     assert torch.equal(out, expected.bfloat16())
+
+
+def test_a_backend_is_one_row_and_never_sees_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return reference.forward(*arguments)
+
+    row = replace(dispatch.BACKENDS["reference"], forward=forward)
+    monkeypatch.setattr(dispatch, "BACKENDS", {"spy": row} | dispatch.BACKENDS)
+    with torch.autocast("cpu", torch.bfloat16):
+        selective_scan(*make())
+    assert seen == [False]
+    assert active_backend("cpu")[0] == "spy"
 
 
 def test_float16_streams_round_only_at_the_end() -> None:

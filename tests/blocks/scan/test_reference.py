@@ -300,6 +300,18 @@ def test_a_decay_that_underflows_leaves_finite_gradients() -> None:
     torch.testing.assert_close(out[..., 20:21], selective_scan(**alone, delta_softplus=True))
 
 
+@pytest.mark.parametrize(("dtype", "exponent"), [(torch.float32, -95.0), (torch.float64, -720.0)])
+def test_a_decay_too_small_for_normal_numbers_is_exactly_zero(
+    dtype: torch.dtype, exponent: float
+) -> None:
+    assert 0 < torch.tensor(exponent, dtype=dtype).exp() < torch.finfo(dtype).tiny
+    inputs = {name: value.detach().to(dtype) for name, value in make().items()}
+    inputs |= {"delta": torch.ones_like(inputs["u"]), "delta_bias": None}
+    inputs["A"] = torch.full((5, 3), exponent, dtype=dtype, requires_grad=True)
+    selective_scan(**inputs).sum().backward()
+    assert (inputs["A"].grad == 0).all()
+
+
 def test_the_matmul_precision_setting_does_not_touch_the_scan() -> None:
     inputs = {name: value.detach().float() for name, value in make().items()}
     exact = selective_scan(**inputs)
