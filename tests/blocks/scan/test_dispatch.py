@@ -1,5 +1,4 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -93,7 +92,7 @@ def test_autocast_keeps_state_and_types() -> None:
 def test_a_backend_is_one_row_and_never_sees_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seen.append(torch.is_autocast_enabled("cpu"))
         return reference.forward(*arguments)
 
