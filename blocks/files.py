@@ -23,10 +23,8 @@ from blocks.errors import SuiteError
 _ALLOWED = {
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
-    ("builtins", "set"),
-    ("builtins", "frozenset"),
-    ("builtins", "slice"),
-    ("builtins", "complex"),
+    *(("builtins", name) for name in ("dict", "list", "tuple", "set", "frozenset", "slice")),
+    *(("builtins", name) for name in ("bool", "int", "float", "complex", "str", "bytes")),
     ("builtins", "bytearray"),
     ("torch._utils", "_rebuild_tensor"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -49,10 +47,13 @@ _ALLOWED = {
 # Safety does not rest on this list (an unknown name is inert anyway): a training checkpoint has no
 # honest reason to name these, so the file is refused and its reader told why.
 _HOSTILE = {
-    "os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "shutil", "socket", "pty",
+    "os", "posix", "nt", "sys", "io", "subprocess", "importlib", "runpy", "shutil", "socket", "pty",
     "ctypes", "code", "pickle", "webbrowser", "multiprocessing", "asyncio", "threading", "signal",
     "urllib", "http", "operator", "functools", "timeit", "pdb", "cProfile", "platform",
 }  # fmt: skip
+
+# torch.save writes pickle protocol 2, which spells some modules as Python 2 did.
+_PYTHON_2 = {"__builtin__": "builtins", "commands": "subprocess"}
 
 
 class Inert(dict[Any, Any]):
@@ -155,14 +156,15 @@ def _restricted(path: Path) -> ModuleType:
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+            module = _PYTHON_2.get(module, module)
             torch_class = module == "torch" and name.endswith(("Storage", "Tensor"))
             if (module, name) in _ALLOWED or (torch_class and "." not in name):
                 return super().find_class(module, name)
             if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
                 return getattr(torch, name)
-            if module == "__builtin__" and name == "set":
-                return set
-            hostile_builtin = module in {"builtins", "__builtin__"} and name != "object"
+            if (module, name) == ("_codecs", "encode"):
+                return _latin1
+            hostile_builtin = module == "builtins" and name != "object"
             if hostile_builtin or module.split(".")[0] in _HOSTILE:
                 raise SuiteError(
                     expected="a checkpoint of tensors and plain containers",
@@ -184,6 +186,11 @@ def _restricted(path: Path) -> ModuleType:
     for name, value in attributes.items():
         setattr(module, name, value)
     return module
+
+
+def _latin1(text: str, _: str) -> bytes:
+    """Bytes, and with them numpy's numbers, as pickle protocol 2 (torch.save's) spells them."""
+    return text.encode("latin1")
 
 
 def _kind(path: Path) -> str:
