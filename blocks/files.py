@@ -96,6 +96,7 @@ def load_foreign(path: str | Path) -> Any:  # noqa: ANN401 - a file holds whatev
             from safetensors.torch import load_file
 
             return load_file(path)
+        _refuse_torchscript(path)
         return torch.load(
             path, map_location="cpu", weights_only=False, pickle_module=_restricted(path)
         )
@@ -186,6 +187,21 @@ def _restricted(path: Path) -> ModuleType:
     for name, value in attributes.items():
         setattr(module, name, value)
     return module
+
+
+def _refuse_torchscript(path: Path) -> None:
+    """Such an archive is a program too, and torch.load would hand it to torch.jit.load."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in names:
+        raise SuiteError(
+            expected="a checkpoint of tensors and plain containers",
+            found="a TorchScript archive, which holds code; it was not loaded",
+            where=str(path),
+            cure="ask its author for the state dict, as .pth or .safetensors",
+        )
 
 
 def _latin1(text: str, _: str) -> bytes:
