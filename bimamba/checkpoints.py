@@ -9,7 +9,7 @@ from blocks.errors import SuiteError
 from blocks.files import load_foreign
 
 
-def inspect_checkpoint(path: str, config: Any) -> None:  # noqa: ANN401 - a jsonargparse Namespace
+def inspect_checkpoint(path: str, config: Any) -> None:
     """Refuses what is no checkpoint of ours; warns where the config differs from it.
 
     Args:
@@ -58,5 +58,5 @@ def _differences(
             yield f"{above}{key}", left, right
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -87,9 +87,7 @@ class SuiteCLI(LightningCLI):
         parser.add_argument(
             "--output", type=str, default="runs", help="Folder above EXPERIMENT/RUN."
         )
-        parser.add_argument(
-            "--debug", action="store_true", help="Show the traceback of an error."
-        )
+        parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         parser.add_argument(
             "--save_top_k",
             type=int,
@@ -115,14 +113,14 @@ class SuiteCLI(LightningCLI):
         self.run_directory = new_run_directory(
             output / config.experiment,
             config.run,
-            self.subcommand,
+            str(self.subcommand),
             create=not config.trainer.fast_dev_run,
         )
 
     def instantiate_classes(self) -> None:
         """Builds model, data and trainer; networks of any library record their call."""
 
-        def build(class_type: type[nn.Module], *args: object, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+        def build(class_type: type[nn.Module], *args: object, **kwargs: Any) -> nn.Module:
             network = class_type(*args, **kwargs)
             if "init_call" not in network.__dict__:
                 record_call(network, *args, **kwargs)
@@ -131,7 +129,7 @@ class SuiteCLI(LightningCLI):
         self._parser(self.subcommand).add_instantiator(build, nn.Module)
         super().instantiate_classes()
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run directory, its callbacks and, by default, the CSV logger."""
         given = self._get(self.config_init, "trainer")
         directory, model = str(self.run_directory), self.model
@@ -167,14 +165,14 @@ class SuiteCLI(LightningCLI):
         kwargs["callbacks"] = callbacks + [c for c in own if type(c) not in present]
         return super().instantiate_trainer(**kwargs)
 
-    def predict(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def predict(self, **kwargs: Any) -> None:
         """Predicts without keeping every output in memory; callbacks write the files."""
         self.trainer.predict(**{**kwargs, "return_predictions": False})
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the verb, then shows what came out."""
         super()._run_subcommand(subcommand)
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and self.run_directory.is_dir():
             print_results(self.run_directory)
 
 

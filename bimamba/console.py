@@ -46,7 +46,9 @@ def print_results(run_directory: Path) -> None:
         if best:
             cost = f"{summary['seconds']:.0f} s, {summary['samples_per_second']} samples/s"
             console.print(f"best at step {summary['best_step']}; {cost}")
-    for file in sorted(p for p in run_directory.rglob("*") if p.suffix in {".png", ".csv", ".ckpt"}):
+    for file in sorted(
+        p for p in run_directory.rglob("*") if p.suffix in {".png", ".csv", ".ckpt"}
+    ):
         console.print(f"  {file}", soft_wrap=True)
 
 

@@ -3,19 +3,36 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from bimamba.discovery import public_classes
 from blocks.errors import SuiteError
 
-_WORD = re.compile(r"[A-Za-z_][\w.]*")
+# Lines in which jsonargparse recounts which types it tried; the cause stands in the others.
+_NOISE = (
+    "Problem with given class_path",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Given ",
+)
+_UNKNOWN = re.compile(
+    r"Option '([\w.]+)' is not accepted"
+    r"|unrecognized arguments: --([\w.]+)"
+    r"|dot import path string: ([\w.]+)"
+    r"|class_path or class name ['\"]?([\w.]+)"
+)
 
 
 class SuiteParser(LightningArgumentParser):
     """LightningArgumentParser that raises a SuiteError instead of printing usage and leaving."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation accepted today is another option tomorrow.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turns a parsing error into expected, found, where and cure.
@@ -24,43 +41,37 @@ class SuiteParser(LightningArgumentParser):
             message: jsonargparse's account of it.
             ex: The exception behind it.
         """
-        lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-        keys = {action.dest for action in self._actions}
+        if not self.exit_on_error:  # A parser inside a parser: the outermost one tells the user.
+            super().error(message, ex)
+        lines = [line.strip(" -") for line in message.splitlines()]
+        keys = [m.group(1) for line in lines if (m := re.match(r'Parser key "([\w.]+)":', line))]
+        causes = [re.sub(r'^Parser key "[\w.]+":\s*', "", line) for line in lines]
+        causes = [line for line in causes if line and not line.startswith(_NOISE)]
         raise SuiteError(
-            expected="options and values as in `bimamba VERB --help`",
-            found="; ".join(dict.fromkeys(lines))[:600],
-            where=_mentioned_file(message) or "command line or configuration",
-            cure=_hint(message, keys) or "compare with --print_config, which shows every key",
+            expected="keys, classes and values that `bimamba VERB --help` and --print_config show",
+            found="; ".join(dict.fromkeys(causes)),
+            where=".".join(keys) or "command line or configuration",
+            cure=self._cure(message),
         ) from ex
 
+    def _cure(self, message: str) -> str:
+        if "arguments are required" in message:
+            return "add a configuration: --config configs/demo/vision.yaml"
+        if "does not exist" in message:
+            return "check the path"
+        for match in _UNKNOWN.finditer(message):
+            word = next(group for group in match.groups() if group)
+            if near := self._nearest(word):
+                return f"did you mean {near}?"
+        return "compare with --print_config, which shows every key with its value"
 
-def _hint(message: str, keys: Iterable[str]) -> str:
-    """Names the nearest key or class for the first unknown word of the message."""
-    classes = public_classes()
-    arguments = {
-        name
-        for cls in classes.values()
-        for name in inspect.signature(cls).parameters
-    }
-    full = {key for key in keys if "." in key} | {key.rpartition(".")[2] for key in keys}
-    known = {*classes, *arguments, *full}
-    words = [w.strip(".") for w in _WORD.findall(" ".join(_quoted(message)))]
-    for word in words:
-        name = word.rpartition(".")[2]
-        if word in known or name in known:
-            continue
-        near = difflib.get_close_matches(word, full, 1, 0.8)
-        near += difflib.get_close_matches(name, known, 1, 0.7)
-        if near:
-            return f"did you mean {near[0]}?"
-    return ""
-
-
-def _quoted(message: str) -> list[str]:
-    """Words in quotes or after dashes: the user's own."""
-    return re.findall(r"['\"`]([^'\"`\s]+)['\"`]", message) + re.findall(r"--([\w.]+)", message)
-
-
-def _mentioned_file(message: str) -> str:
-    match = re.search(r"[\w./-]+\.ya?ml", message)
-    return match.group() if match else ""
+    def _nearest(self, word: str) -> str | None:
+        """The known key, argument or class most like a mistyped one."""
+        classes = public_classes()
+        arguments = {name for cls in classes.values() for name in inspect.signature(cls).parameters}
+        keys = {action.dest for action in self._actions}
+        for candidates, cutoff in ((keys, 0.85), ({*classes, *arguments, *keys}, 0.6)):
+            for spelling in (word, word.partition(".")[0], word.rpartition(".")[2]):
+                if near := difflib.get_close_matches(spelling, candidates, 1, cutoff):
+                    return near[0]
+        return None

@@ -169,13 +169,13 @@ class _ShiftedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, reverse: bool) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, weight: Tensor, reverse: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.reverse = reverse
         return _shifted_sum(x, weight, reverse)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
         late, early = (x, grad) if ctx.reverse else (grad, x)

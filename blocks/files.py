@@ -70,7 +70,7 @@ class Inert(dict[Any, Any]):
                 self.__dict__.update({str(key): value for key, value in part.items()})
 
 
-def load_foreign(path: str | Path) -> Any:  # noqa: ANN401 - a file holds whatever it holds
+def load_foreign(path: str | Path) -> Any:
     """Reads a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file without running its code.
 
     Args:
@@ -156,7 +156,7 @@ def _restricted(path: Path) -> ModuleType:
     """A stand-in for the pickle module whose unpicklers know tensors and nothing else."""
 
     class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+        def find_class(self, module: str, name: str) -> Any:
             module = _PYTHON_2.get(module, module)
             torch_class = module == "torch" and name.endswith(("Storage", "Tensor"))
             if (module, name) in _ALLOWED or (torch_class and "." not in name):
@@ -175,7 +175,7 @@ def _restricted(path: Path) -> ModuleType:
                 )
             return type(name, (Inert,), {"__module__": module})
 
-    def load(file: BinaryIO, **options: Any) -> Any:  # noqa: ANN401
+    def load(file: BinaryIO, **options: Any) -> Any:
         return Unpickler(file, **options).load()
 
     module = ModuleType("restricted_pickle")

@@ -43,7 +43,7 @@ def resize_position_table(
         class_token = table[:, class_row : class_row + 1]
         table = cat((table[:, :class_row], table[:, class_row + 1 :]), dim=1)
     if grid != new_grid:
-        image = table.unflatten(1, grid).permute(0, 3, 1, 2).float()
+        image = table.view(len(table), *grid, -1).permute(0, 3, 1, 2).float()
         image = F.interpolate(image, size=new_grid, mode="bicubic", align_corners=False)
         table = image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
     row = new_class_row or 0

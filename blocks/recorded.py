@@ -4,6 +4,7 @@ A checkpoint can then hold `{class_path, init_args}` instead of a pickled module
 it rebuilds the module from its constructor, whether it was made in Python or from a YAML.
 """
 
+import contextlib
 import dataclasses
 import inspect
 from pathlib import Path
@@ -30,28 +31,41 @@ class Recorded:
 def record_call(instance: object, *args: object, **kwargs: object) -> None:
     """Stores the constructor call of `instance` as `{class_path, init_args}`, defaults included.
 
+    Defaults that are no plain data, such as a class of layers, stay the constructor's own affair.
+
     Args:
         instance: A new object of any class; the command records third-party networks with it.
         *args: Positional arguments of its constructor.
         **kwargs: Keyword arguments of its constructor.
     """
     cls = type(instance)
+    signature = inspect.signature(cls.__init__)
     try:
-        bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
+        bound = signature.bind(instance, *args, **kwargs)
     except TypeError:
         # Unpickling calls __new__ bare and restores init_call with the rest of the state; a wrong
         # call is about to fail in __init__ with Python's own message.
         return
-    bound.apply_defaults()
-    init_args = dict(list(bound.arguments.items())[1:])
+    init_args: dict[str, Any] = {}
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            init_args |= plain(bound.arguments.get(name, {}), name)
+        elif name in bound.arguments:
+            value = bound.arguments[name]
+            # An init_args dict has no place for arguments without a name.
+            unnamed = parameter.kind is parameter.VAR_POSITIONAL
+            init_args[name] = plain(iter(value) if unnamed else value, name)
+        elif parameter.default is not parameter.empty:
+            with contextlib.suppress(SuiteError):
+                init_args[name] = plain(parameter.default, name)
     # Past nn.Module.__setattr__, which wants __init__ to have run.
     instance.__dict__["init_call"] = {
         "class_path": f"{cls.__module__}.{cls.__qualname__}",
-        "init_args": {name: plain(value, name) for name, value in init_args.items()},
+        "init_args": init_args,
     }
 
 
-def plain(value: object, name: str = "value") -> Any:  # noqa: ANN401 - JSON-like data
+def plain(value: object, name: str = "value") -> Any:
     """Turns constructor arguments into numbers, strings, lists and dicts.
 
     Args:

@@ -125,11 +125,15 @@ def load_weights(
     return report
 
 
-def _find(content: Any, weights: str) -> Mapping[str, Tensor] | None:  # noqa: ANN401
+def _find(content: Any, weights: str) -> Mapping[str, Tensor] | None:
     if not isinstance(content, Mapping):
         return None
     for place in _PLACES[weights]:
-        if place == "state_dict" and weights == "model_ema" and "current_model_state" not in content:
+        if (
+            place == "state_dict"
+            and weights == "model_ema"
+            and "current_model_state" not in content
+        ):
             continue  # Lightning stores averages there only when it also stores the raw weights.
         if _is_state_dict(content.get(place)):
             return {k: v for k, v in content[place].items() if isinstance(v, Tensor)}

@@ -1,1 +1,1 @@
-"""Lightning modules: one wing a workload on one shared floor (Workload, optimisation, callbacks)."""
+"""Lightning modules: one wing for each workload, on one shared floor."""

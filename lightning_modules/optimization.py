@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
 
 from blocks.errors import SuiteError
@@ -145,7 +146,7 @@ def parameter_groups(network: nn.Module, optimizer: Optimizer) -> list[dict[str,
     ]
 
 
-def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Optimizer) -> Any:  # noqa: ANN401
+def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Optimizer) -> Any:
     """Makes the optimiser through timm's factory.
 
     Raises:
@@ -179,7 +180,7 @@ def build_scheduler(
     steps: int,
     epochs: float,
     schedule: Schedule,
-) -> dict[str, Any]:
+) -> LRSchedulerConfigType:
     """Lightning's scheduler entry for `cosine_lr`.
 
     Args:
@@ -195,7 +196,7 @@ def build_scheduler(
         return cosine_lr(epoch, lr=lr, epochs=epochs, schedule=schedule) / lr
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    return {"scheduler": scheduler, "interval": schedule.interval, "name": "lr"}
+    return LRSchedulerConfigType(scheduler=scheduler, interval=schedule.interval, name="lr")
 
 
 def _listed_without_decay(network: nn.Module) -> Iterator[str]:

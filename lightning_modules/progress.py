@@ -1,4 +1,4 @@
-"""What a run says while it works: the scan in use, and one line an epoch where bars make no sense."""
+"""What a run says while it works: the scan in use, and a line an epoch where bars do not fit."""
 
 import time
 

@@ -49,7 +49,11 @@ class RunSummary(Callback):
         self._write(trainer, pl_module, "running")
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Times the step itself, so that samples/s excludes validation."""
         self._batch_started = time.monotonic()
@@ -58,8 +62,8 @@ class RunSummary(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
     ) -> None:
         """Counts samples of all processes."""
@@ -154,7 +158,9 @@ def _git_revision() -> dict[str, Any] | None:
     """Revision of the suite's checkout, `None` where it was installed from a wheel."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        rev = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        rev = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
         status = subprocess.run(
             [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
         )

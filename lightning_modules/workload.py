@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from blocks import Recorded
@@ -84,7 +85,7 @@ class Workload(Recorded, LightningModule):
         return self._shared_step(batch, "test")
 
     def log_loss(self, loss: Tensor, stage: Stage, batch_size: int) -> None:
-        """Logs the epoch mean, exact over uneven batches and processes; in training each step too."""
+        """Logs the exact mean over the epoch's samples, and in training each step too."""
         self.log(
             f"{stage}/loss",
             loss,
@@ -107,7 +108,7 @@ class Workload(Recorded, LightningModule):
         if self.compile_network:
             self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`."""
         trainer = self.trainer
         batch_size = self.info.get("batch_size", self.optimizer_config.lr_scale_batch or 1)
@@ -134,7 +135,7 @@ class Workload(Recorded, LightningModule):
             epochs=steps / max(steps_per_epoch, 1),
             schedule=self.schedule_config,
         )
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the schema number, the constructor call and the data's facts, all plain data."""
@@ -157,9 +158,7 @@ class Workload(Recorded, LightningModule):
         state = read_state_dict(path, self.pretrained_weights)
         if callable(adapt := getattr(self.network, "adapt_state_dict", None)):
             state = adapt(state)
-        report = load_weights(
-            self.network, state, source=path, allow_fresh=self.fresh_entries()
-        )
+        report = load_weights(self.network, state, source=path, allow_fresh=self.fresh_entries())
         rank_zero_info(f"pretrained weights: {report}")
 
 

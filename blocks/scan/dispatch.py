@@ -187,7 +187,7 @@ def _(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
-    *others: Any,  # noqa: ANN401
+    *others: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels, length = u.shape
     double = torch.float64 in (u.dtype, A.dtype) or A.dtype == torch.complex128
@@ -234,19 +234,19 @@ def _(
     grad_out: Tensor,
     grad_last: Tensor | None,
     kept: Tensor,
-    *arguments: Any,  # noqa: ANN401
+    *arguments: Any,
 ) -> tuple[Tensor, ...]:
     return tuple(grad_out.new_empty(0) if x is None else torch.empty_like(x) for x in arguments[:8])
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.delta_softplus, ctx.reverse, ctx.backend = inputs
     ctx.save_for_backward(output[2], *tensors)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(
-    ctx: Any,  # noqa: ANN401
+    ctx: Any,
     grad_out: Tensor | None,
     grad_last: Tensor | None,
     _: Tensor | None,

@@ -158,7 +158,7 @@ def _simple_crop(img_size: Size, augment: Augment) -> Callable[[Image.Image], Im
     )
 
 
-def _mend_posterize(change: Any) -> None:  # noqa: ANN401 - timm's policies are untyped
+def _mend_posterize(change: Any) -> None:
     """Lets timm's posterize ask for 0 bits, as the default recipe does for one image in some 500.
 
     Older Pillow painted such an image black, and the published models were trained so; newer Pillow

@@ -72,7 +72,7 @@ class ImageClassification(Workload):
         from lightning_modules.vision.pictures import ClassificationPictures
         from lightning_modules.vision.predictions import PredictionTable
 
-        present = {type(callback) for callback in self.trainer.callbacks}
+        present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}
         own = (ClassificationPictures(), PredictionTable())
         return [callback for callback in own if type(callback) not in present]
 
@@ -142,7 +142,7 @@ class ImageClassification(Workload):
         return len(self.info["class_names"])
 
 
-def _pair(size: Any) -> tuple[int, int] | None:  # noqa: ANN401 - an int, a pair or nothing
+def _pair(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -94,7 +94,7 @@ def mix_batch(
 
 @contextmanager
 def _numpy_seed(*key: int) -> Iterator[None]:
-    """timm draws from numpy's global generator: seed it, and give its state back."""
+    """Seeds numpy's global generator, from which timm draws, and gives its state back."""
     state = np.random.get_state()
     np.random.seed(np.random.SeedSequence(key).generate_state(4))
     try:

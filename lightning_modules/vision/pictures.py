@@ -43,8 +43,8 @@ class ClassificationPictures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -55,8 +55,8 @@ class ClassificationPictures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -108,7 +108,9 @@ class ClassificationPictures(Callback):
         folder = Path(trainer.default_root_dir) / "pictures"
         grid = image_grid(self._shown[: self.images], names, module.info)
         _save(grid, folder / f"{stage}_grid.png")
-        _save(confusion_figure(torch.as_tensor(confusion), names), folder / f"{stage}_confusion.png")
+        _save(
+            confusion_figure(torch.as_tensor(confusion), names), folder / f"{stage}_confusion.png"
+        )
 
 
 def image_grid(

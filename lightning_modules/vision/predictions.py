@@ -1,6 +1,7 @@
 """Predictions of `test` and `predict` as one CSV file, in the order of the data set."""
 
 import csv
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from blocks.errors import SuiteError
 from blocks.files import atomic_path
 from lightning_modules.vision.image_classification import ImageClassification
 
+Row = tuple[int, str, str, str, str, str]
 COLUMNS = ("index", "path", "label", "prediction", "probability", "top5")
 
 
@@ -24,7 +26,7 @@ class PredictionTable(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[tuple[object, ...]] = []
+        self._rows: list[Row] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier run."""
@@ -46,8 +48,8 @@ class PredictionTable(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -58,8 +60,8 @@ class PredictionTable(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -78,17 +80,17 @@ class PredictionTable(Callback):
         assert isinstance(module, ImageClassification)
         names = module.info["class_names"]
         best, guesses = probabilities.float().cpu().topk(min(5, len(names)), dim=1)
-        columns = (batch["index"].tolist(), batch["path"], batch["label"].tolist())
-        for index, path, label, p, guess in zip(*columns, best, guesses, strict=True):
-            top = [f"{names[g]}:{q:.4f}" for g, q in zip(guess.tolist(), p.tolist(), strict=True)]
+        for i, path in enumerate(batch["path"]):
+            guessed = [str(names[guess]) for guess in guesses[i].tolist()]
+            label, p = int(batch["label"][i]), [f"{value:.4f}" for value in best[i].tolist()]
+            top = ";".join(f"{name}:{value}" for name, value in zip(guessed, p, strict=True))
             truth = names[label] if label >= 0 else ""
-            row = (index, path, truth, names[int(guess[0])], f"{p[0]:.4f}", ";".join(top))
-            self._rows.append(row)
+            self._rows.append((int(batch["index"][i]), path, truth, guessed[0], p[0], top))
 
     def _write(self, trainer: Trainer) -> None:
         rows = self._rows
         if trainer.world_size > 1:
-            gathered: list[list[tuple[object, ...]]] = [[] for _ in range(trainer.world_size)]
+            gathered: list[list[Row]] = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(gathered, rows)
             rows = [row for part in gathered for row in part]
         if not trainer.is_global_zero:
@@ -97,4 +99,4 @@ class PredictionTable(Callback):
         with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows(sorted(rows, key=lambda row: int(str(row[0]))))
+            writer.writerows(sorted(rows, key=operator.itemgetter(0)))

@@ -27,14 +27,16 @@ def _variants() -> dict[str, dict[str, Any]]:
         for stride in (16, 8):
             for pixels in (224, 384):
                 short = f"vim_{size}_patch16_{'stride8_' * (stride == 8)}{pixels}"
-                long = [f"{short}_{_LONG}_{token}_div2" for token in ("midclstok", "middle_cls_token")]
+                long = [
+                    f"{short}_{_LONG}_{token}_div2" for token in ("midclstok", "middle_cls_token")
+                ]
                 for name in (short, *long):
                     found[name] = {"dim": dim, "stride": stride, "img_size": pixels}
     return found
 
 
 def _entrypoint(name: str, arguments: dict[str, Any]) -> Callable[..., VisionMamba]:
-    def build(pretrained: bool = False, drop_path_rate: float = 0.1, **kwargs: Any) -> VisionMamba:  # noqa: ANN401
+    def build(pretrained: bool = False, drop_path_rate: float = 0.1, **kwargs: Any) -> VisionMamba:
         model: VisionMamba = build_model_with_cfg(
             VisionMamba,
             name,

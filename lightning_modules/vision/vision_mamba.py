@@ -183,13 +183,15 @@ class VisionMamba(Recorded, nn.Module):
         wanted = [index % depth for index in indices]
         hidden, residual = self._embed(images), None
         grid, found = self.patch_embed.grid_of(images), []
-        for index, layer in enumerate(self.layers[: max(wanted) + 1] if stop_early else self.layers):
+        for index, layer in enumerate(
+            self.layers[: max(wanted) + 1] if stop_early else self.layers
+        ):
             hidden, residual = self._run(layer, hidden, residual)
             if index in wanted:
                 tokens = self._finish(hidden, residual) if norm else hidden
                 patches, prefix = self._split_class_token(tokens)
                 if output_fmt == "NCHW":
-                    patches = patches.transpose(1, 2).unflatten(2, grid)
+                    patches = patches.mT.reshape(*patches.mT.shape[:2], *grid)
                 found.append((patches, prefix) if return_prefix_tokens else patches)
         return found if intermediates_only else (self._finish(hidden, residual), found)
 
@@ -227,7 +229,9 @@ class VisionMamba(Recorded, nn.Module):
         table = self._resize(self.pos_embed.detach(), old_grid, self.patch_embed.grid)
         self.pos_embed = nn.Parameter(table)
 
-    def adapt_state_dict(self, state: dict[str, Tensor], grid: Grid | None = None) -> dict[str, Tensor]:
+    def adapt_state_dict(
+        self, state: dict[str, Tensor], grid: Grid | None = None
+    ) -> dict[str, Tensor]:
         """Fits weights of another image size to this model.
 
         Args:
@@ -244,12 +248,15 @@ class VisionMamba(Recorded, nn.Module):
         side = math.isqrt(patches)
         if grid is None and side * side != patches:
             raise SuiteError(
-                expected=f"a square grid of patches {'plus a class token' * ('cls_token' in state)}",
+                expected="a square grid of patches, and a row for the class token if there is one",
                 found=f"{table.shape[1]} rows",
                 where="pos_embed of the checkpoint",
                 cure="pass grid=(rows, columns), or the class_token the weights were trained with",
             )
-        return {**state, "pos_embed": self._resize(table, grid or (side, side), self.patch_embed.grid)}
+        return {
+            **state,
+            "pos_embed": self._resize(table, grid or (side, side), self.patch_embed.grid),
+        }
 
     def _embed(self, images: Tensor) -> Tensor:
         grid, expected = self.patch_embed.grid_of(images), self.patch_embed.grid
@@ -264,16 +271,19 @@ class VisionMamba(Recorded, nn.Module):
         if (row := self._class_row(x.shape[1])) is not None:
             token = self.cls_token.expand(len(x), -1, -1)
             x = torch.cat((x[:, :row], token, x[:, row:]), dim=1)
-        return self.pos_drop(x + self._resize(self.pos_embed, expected, grid))
+        embedded: Tensor = self.pos_drop(x + self._resize(self.pos_embed, expected, grid))
+        return embedded
 
     def _run(self, layer: nn.Module, *streams: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *streams, use_reentrant=False)
-        return layer(*streams)
+        checkpointed = self.grad_checkpointing and torch.is_grad_enabled()
+        run = partial(checkpoint, layer, use_reentrant=False) if checkpointed else layer
+        hidden, residual = run(*streams)
+        return hidden, residual
 
     def _finish(self, hidden: Tensor, residual: Tensor | None) -> Tensor:
         hidden = self.drop_path(hidden)
-        return self.norm_f(hidden if residual is None else residual + hidden)
+        tokens: Tensor = self.norm_f(hidden if residual is None else residual + hidden)
+        return tokens
 
     def _class_row(self, patches: int) -> int | None:
         return {"middle": patches // 2, "first": 0, "none": None}[self.class_token]
@@ -298,15 +308,15 @@ class VisionMamba(Recorded, nn.Module):
         proj = self.patch_embed.proj
         std = math.sqrt(1 / proj.weight[0].numel()) / 0.87962566103423978
         trunc_normal_(proj.weight, std=std, a=-2 * std, b=2 * std)
-        zeros_(proj.bias)
+        zeros_(self.patch_embed.get_parameter("proj.bias"))
         trunc_normal_(self.pos_embed, std=0.02)
         if self.class_token != "none":
             trunc_normal_(self.cls_token, std=0.02)
         for layer in self.layers:
-            out = layer.mixer.out_proj.weight
+            out = layer.get_parameter("mixer.out_proj.weight")
             kaiming_uniform_(out, a=math.sqrt(5))
             with torch.no_grad():
-                out /= math.sqrt(len(self.layers))
+                out.div_(math.sqrt(len(self.layers)))
         self._initialise_linear(self.head)
 
     @staticmethod
@@ -319,7 +329,9 @@ class VisionMamba(Recorded, nn.Module):
 class PatchEmbed(nn.Module):
     """Images (B, C, H, W) to patch tokens (B, rows * columns, D), row-major, overlap allowed."""
 
-    def __init__(self, img_size: Size, patch_size: int, stride: int, in_chans: int, dim: int) -> None:
+    def __init__(
+        self, img_size: Size, patch_size: int, stride: int, in_chans: int, dim: int
+    ) -> None:
         super().__init__()
         self.patch_size, self.stride = patch_size, stride
         self.set_size(img_size)
@@ -345,10 +357,9 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds the patches."""
-        return self.proj(images).flatten(2).transpose(1, 2)
+        maps: Tensor = self.proj(images)
+        return maps.flatten(2).mT
 
     def _grid(self, height: int, width: int) -> Grid:
         rows, columns = ((size - self.patch_size) // self.stride + 1 for size in (height, width))
         return rows, columns
-
-

@@ -40,7 +40,7 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def trainer(tmp_path: Path, **options: Any) -> Trainer:  # noqa: ANN401
+def trainer(tmp_path: Path, **options: Any) -> Trainer:
     return Trainer(
         accelerator="cpu",
         logger=False,
@@ -52,7 +52,7 @@ def trainer(tmp_path: Path, **options: Any) -> Trainer:  # noqa: ANN401
     )
 
 
-def miniature(tmp_path: Path, num_workers: int = 0, **options: Any) -> ImageNetDataModule:  # noqa: ANN401
+def miniature(tmp_path: Path, num_workers: int = 0, **options: Any) -> ImageNetDataModule:
     root = tmp_path / "data"
     if not root.exists():
         write_folder_layout(root, classes=3, per_class=5, size=20)

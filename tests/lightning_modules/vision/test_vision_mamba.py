@@ -105,7 +105,7 @@ def test_matched_start_gives_both_directions_the_same_range() -> None:
     mixer = small(backward_dt_init="matched").layers[0].mixer
     for projection in (mixer.dt_proj, mixer.dt_proj_b):
         step = torch.nn.functional.softplus(projection.bias)
-        assert 9e-5 <= step.min() and step.max() <= 0.101
+        assert step.min() >= 9e-5 and step.max() <= 0.101
 
 
 def test_takes_images_of_any_aspect_and_stride() -> None:
