@@ -51,10 +51,14 @@ def record_call(instance: object, *args: object, **kwargs: object) -> None:
         if parameter.kind is parameter.VAR_KEYWORD:
             init_args |= plain(bound.arguments.get(name, {}), name)
         elif name in bound.arguments:
-            value = bound.arguments[name]
-            # An init_args dict has no place for arguments without a name.
-            unnamed = parameter.kind is parameter.VAR_POSITIONAL
-            init_args[name] = plain(iter(value) if unnamed else value, name)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                raise SuiteError(
+                    expected="arguments with names, for init_args is a dict",
+                    found=f"{bound.arguments[name]}",
+                    where=f"constructor argument *{name} of {cls.__qualname__}",
+                    cure=f"take a list instead: def __init__(self, {name}: Sequence[...])",
+                )
+            init_args[name] = plain(bound.arguments[name], name)
         elif parameter.default is not parameter.empty:
             with contextlib.suppress(SuiteError):
                 init_args[name] = plain(parameter.default, name)
