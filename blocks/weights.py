@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from blocks.errors import SuiteError
 from blocks.files import load_foreign
 
-# Wrappers of DDP, torch.compile, Lightning modules and detectors, outermost first.
+# Wrappers of DDP, torch.compile, Lightning modules and detectors.
 _PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
 # Where training programs put weights: DeiT/Vim/VMamba, Lightning, timm, others.
 _PLACES = {
@@ -95,6 +95,7 @@ def load_weights(
         SuiteError: Fewer weights match than asked for; the network is then unchanged.
     """
     own = network.state_dict()
+    state = _prefixed_like(own, state)
     loaded, mismatched = [], []
     for key in own.keys() & state.keys():
         if own[key].shape == state[key].shape:
@@ -151,5 +152,14 @@ def _strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         # A Lightning module keeps metrics and losses beside its network: only the network counts.
         if inside and (len(inside) == len(state) or prefix == "network."):
-            state = inside
+            return _strip_prefixes(inside)  # Wrappers nest in any order.
     return dict(state)
+
+
+def _prefixed_like(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Gives back the prefix that was taken for a wrapper's where it is the network's own."""
+    bare = list(_strip_prefixes(own))
+    if len(bare) < len(own) or not own.keys().isdisjoint(state):
+        return state
+    prefix = next(iter(own), "").removesuffix(next(iter(bare), ""))
+    return {prefix + key: value for key, value in state.items()}
