@@ -30,10 +30,10 @@ def inspect_checkpoint(path: str, config: Any) -> None:
     stored = dict(content["hyper_parameters"])
     stored_class = stored.pop("_class_path")
     stored.pop("_instantiator", None)
-    if stored_class != config.model.class_path:
+    if _name(stored_class) != _name(config.model.class_path):
         raise SuiteError(
-            expected=f"a checkpoint of {config.model.class_path}",
-            found=f"one of {stored_class}",
+            expected=f"a checkpoint of {_name(config.model.class_path)}",
+            found=f"one of {_name(stored_class)}",
             where=path,
             cure="use the config.yaml beside the checkpoint",
         )
@@ -54,8 +54,14 @@ def _differences(
         left, right = old[key], new[key]
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _differences(left, right, f"{above}{key}.")
+        elif key == "class_path" and _name(left) == _name(right):
+            continue  # A class has one name, unique in the suite, but several import paths.
         elif _plain(left) != _plain(right):
             yield f"{above}{key}", left, right
+
+
+def _name(class_path: str) -> str:
+    return class_path.rpartition(".")[2]
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -27,6 +26,7 @@ from bimamba.run_directory import new_run_directory
 from blocks.files import write_text
 from blocks.recorded import record_call
 from lightning_modules.architecture import ArchitectureTable
+from lightning_modules.checkpoints import run_checkpoints
 from lightning_modules.progress import EpochLines, ScanReport
 from lightning_modules.summary import RunSummary
 from lightning_modules.workload import Workload
@@ -63,7 +63,7 @@ class RunConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves once, on the first process."""
         if trainer.is_global_zero and not self.already_saved:
-            text = self.parser.dump(self.config, skip_none=False)
+            text = self.parser.dump(self.config, skip_unset=False)
             write_text(Path(trainer.default_root_dir) / self.config_filename, text)
         self.already_saved = True
 
@@ -126,44 +126,45 @@ class SuiteCLI(LightningCLI):
                 record_call(network, *args, **kwargs)
             return network
 
-        self._parser(self.subcommand).add_instantiator(build, nn.Module)
-        super().instantiate_classes()
+        self.config_init = self.parser.instantiate(
+            self.config, instantiators=[(build, nn.Module, True)]
+        )
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run directory, its callbacks and, by default, the CSV logger."""
         given = self._get(self.config_init, "trainer")
-        directory, model = str(self.run_directory), self.model
+        directory = str(self.run_directory)
         kwargs = {"default_root_dir": directory, "enable_model_summary": False, **kwargs}
         if given.logger in (None, True):
             kwargs["logger"] = CSVLogger(directory, name="", version="")
-        callbacks = list(given.callbacks or [])
         progress = _progress(given.enable_progress_bar)
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
-        own = [
-            RunSummary(self.run_directory.parent.name, self.run_directory.name),
-            ScanReport(),
-            progress,
-        ]
+        callbacks = list(given.callbacks or [])
+        own = [progress, ScanReport(), *self._files_of_a_run(given)]
         if given.enable_model_summary is not False:
             own.append(ArchitectureTable())
-        if given.logger is not False:
-            own.append(LearningRateMonitor())
-        if given.enable_checkpointing is not False:
-            own.append(
-                ModelCheckpoint(
-                    dirpath=self.run_directory / "checkpoints",
-                    filename="best-{epoch:03d}-{step}",
-                    auto_insert_metric_name=False,
-                    monitor=None if given.limit_val_batches == 0 else model.monitor,
-                    mode=model.mode,
-                    save_top_k=self._get(self.config, "save_top_k"),
-                    save_last=True,
-                    save_on_exception=True,
-                )
-            )
         present = {type(callback) for callback in callbacks}
         kwargs["callbacks"] = callbacks + [c for c in own if type(c) not in present]
         return super().instantiate_trainer(**kwargs)
+
+    def _files_of_a_run(self, trainer: Any) -> list[Callback]:
+        """What writes into the run directory; nothing in a fast_dev_run."""
+        if trainer.fast_dev_run:
+            return []
+        own: list[Callback] = [RunSummary(self.run_directory.parent.name, self.run_directory.name)]
+        if self.subcommand == "fit" and trainer.logger is not False:
+            own.append(LearningRateMonitor())
+        if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
+            own += run_checkpoints(
+                self.run_directory / "checkpoints",
+                None if trainer.limit_val_batches == 0 else self.model.monitor,
+                self.model.mode,
+                self._get(self.config, "save_top_k"),
+            )
+        return own
 
     def predict(self, **kwargs: Any) -> None:
         """Predicts without keeping every output in memory; callbacks write the files."""

@@ -68,10 +68,12 @@ class ImageClassification(Workload):
         return {"probabilities": self(batch["image"]).float().softmax(dim=1)}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Pictures and prediction files, unless the trainer was given its own."""
+        """Pictures and prediction files, unless the trainer has its own or only tries things."""
         from lightning_modules.vision.pictures import ClassificationPictures
         from lightning_modules.vision.predictions import PredictionTable
 
+        if getattr(self.trainer, "fast_dev_run", False):
+            return []
         present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}
         own = (ClassificationPictures(), PredictionTable())
         return [callback for callback in own if type(callback) not in present]

@@ -1,7 +1,6 @@
 """Predictions of `test` and `predict` as one CSV file, in the order of the data set."""
 
 import csv
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -99,4 +98,4 @@ class PredictionTable(Callback):
         with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows(sorted(rows, key=operator.itemgetter(0)))
+            writer.writerows(sorted(rows))

@@ -1,0 +1,1 @@
+"""Measurements against peers: same run, same machine, interleaved, medians of ratios."""
