@@ -151,6 +151,7 @@ class Workload(Recorded, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model and recalls the facts stored with the weights."""
         check_checkpoint(checkpoint, self)
+        self.pretrained = None  # Training on must not put the first weights back.
         known = {name: value for name, value in self.info.items() if value not in (None, [], "")}
         self.info = {**checkpoint["info"], **known}
 
@@ -160,6 +161,7 @@ class Workload(Recorded, LightningModule):
             state = adapt(state)
         report = load_weights(self.network, state, source=path, allow_fresh=self.fresh_entries())
         rank_zero_info(f"pretrained weights: {report}")
+        self.pretrained = None  # Once: a second fit goes on from the first.
 
 
 def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> None:
