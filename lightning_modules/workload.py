@@ -125,6 +125,14 @@ class Workload(Recorded, LightningModule):
                 where="trainer",
                 cure="set trainer.max_epochs or trainer.max_steps",
             )
+        trainer.fit_loop.setup_data()  # Counts batches where max_steps alone ends the run.
+        if trainer.num_training_batches == float("inf"):
+            raise SuiteError(
+                expected="epochs of known length, for warm-up is counted in epochs",
+                found="a stream without an end",
+                where="trainer.limit_train_batches",
+                cure="set it to the batches of a nominal epoch",
+            )
         steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         groups = parameter_groups(self, self.optimizer_config)
         optimizer = build_optimizer(groups, lr, self.optimizer_config)
