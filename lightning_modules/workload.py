@@ -181,14 +181,23 @@ def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> Non
     trainer = module._trainer
     where = str(trainer.ckpt_path) if trainer is not None and trainer.ckpt_path else "checkpoint"
     schema = checkpoint.get("schema")
-    if schema is None or schema > CHECKPOINT_SCHEMA:
+    if not isinstance(schema, int) or schema > CHECKPOINT_SCHEMA:
+        foreign = not isinstance(schema, int)
         raise SuiteError(
             expected=f"a checkpoint of this suite, schema {CHECKPOINT_SCHEMA} or older",
-            found="a foreign checkpoint" if schema is None else f"schema {schema}",
+            found="a foreign checkpoint" if foreign else f"schema {schema}",
             where=where,
             cure="give foreign weights as --model.init_args.pretrained FILE instead"
-            if schema is None
+            if foreign
             else "update bimamba-suite",
+        )
+    workload = checkpoint["hyper_parameters"]["_class_path"].rpartition(".")[2]
+    if workload != type(module).__name__:
+        raise SuiteError(
+            expected=f"a checkpoint of {type(module).__name__}",
+            found=f"one of {workload}",
+            where=where,
+            cure=f"call {workload}.load_from_checkpoint, or use the config.yaml beside the file",
         )
     stored, own = checkpoint["state_dict"], module.state_dict()
     differences = [
