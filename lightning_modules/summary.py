@@ -4,6 +4,7 @@ Tables and comparisons read only this file and its neighbours, so it is valid JS
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import resource
@@ -34,7 +35,7 @@ class RunSummary(Callback):
     def __init__(self, experiment: str, run: str) -> None:
         super().__init__()
         self.experiment, self.run = experiment, run
-        self.best: dict[str, float] = {}
+        self.best: dict[str, float | None] = {}
         self.best_step = 0
         self._started = time.monotonic()
         self._train_seconds = 0.0
@@ -127,8 +128,10 @@ class RunSummary(Callback):
         )
 
 
-def _metrics(trainer: Trainer) -> dict[str, float]:
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+def _metrics(trainer: Trainer) -> dict[str, float | None]:
+    """Metrics as JSON knows numbers: what is not finite becomes null."""
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _batch_size(batch: dict[str, Any]) -> int:
