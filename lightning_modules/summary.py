@@ -3,6 +3,7 @@
 Tables and comparisons read only this file and its neighbours, so it is valid JSON at any moment.
 """
 
+import functools
 import importlib.metadata
 import math
 import os
@@ -97,7 +98,8 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or not isinstance(module, Workload):
             return
         sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
-        info = module.info
+        info, metrics = module.info, _metrics(trainer)
+        raw = {name: value for name, value in metrics.items() if name.startswith("val_raw/")}
         write_json(
             Path(trainer.default_root_dir) / "summary.json",
             {
@@ -109,7 +111,7 @@ class RunSummary(Callback):
                 "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
                 "monitor": module.monitor,
                 "mode": module.mode,
-                "metrics": {"best": self.best, "last": _metrics(trainer)},
+                "metrics": {"best": self.best, "last": metrics, "raw": raw},
                 "best_step": self.best_step,
                 "epochs": trainer.current_epoch,
                 "steps": trainer.global_step,
@@ -156,8 +158,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def _git_revision() -> dict[str, Any] | None:
-    """Revision of the suite's checkout, `None` where it was installed from a wheel."""
+    """Revision of the suite's checkout as the run began; `None` if installed from a wheel."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         rev = subprocess.run(

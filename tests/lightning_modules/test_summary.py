@@ -1,0 +1,212 @@
+"""summary.json: one schema, valid at any moment, true about how the run ended."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
+from torch.utils.data import DataLoader
+
+from blocks import Recorded
+from lightning_modules.summary import RunSummary
+from lightning_modules.workload import Batch, Stage, Workload
+
+KEYS = {
+    *("schema", "run", "experiment", "workload", "status", "seed", "monitor", "mode", "metrics"),
+    *("best_step", "params", "trainable_params", "seconds", "samples_per_second", "peak_memory"),
+    *("protocol", "data", "versions", "git"),
+}
+
+
+class Slope(Recorded, nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.frozen = nn.Parameter(torch.zeros(4), requires_grad=False)
+
+
+class Scripted(Workload):
+    """Reports a given validation value in each epoch."""
+
+    monitor, mode = "val/score", "max"
+
+    def __init__(self, network: nn.Module, values: list[float]) -> None:
+        super().__init__(network)
+        self.values = values
+
+    def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
+        loss = (self.network.weight.sum() - batch["x"].mean()) ** 2
+        if stage == "val":
+            epoch = min(self.current_epoch, len(self.values) - 1)
+            self.log("val/score", self.values[epoch], batch_size=1)
+            self.log("val_raw/score", self.values[epoch] / 2, batch_size=1)
+            self.log("val/epoch", float(self.current_epoch), batch_size=1)
+        return {"loss": loss}
+
+
+class Lower(Scripted):
+    mode = "min"
+
+
+class Watch(Callback):
+    """Reads the file after every batch; raises what it is told to."""
+
+    def __init__(self, root: Path, error: BaseException | None = None) -> None:
+        self.path, self.error = root / "summary.json", error
+        self.seen: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.seen.append(read(self.path.parent))
+        if self.error is not None and trainer.global_step == 3:
+            raise self.error
+
+
+def read(root: Path) -> dict[str, Any]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads((root / "summary.json").read_text(), parse_constant=refuse)
+
+
+def fit(
+    root: Path,
+    *callbacks: Callback,
+    values: tuple[float, ...] = (0.5,),
+    kind: type[Scripted] = Scripted,
+    summary: RunSummary | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    given = {"max_epochs": len(values), "num_sanity_val_steps": 0, "logger": False} | options
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=root,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[summary or RunSummary("digits", "first"), *callbacks],
+        **given,
+    )
+    loader = DataLoader([{"x": torch.ones(2)}] * 12, batch_size=6)
+    trainer.fit(kind(Slope(), list(values)), loader, loader)
+    return read(root)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Watch]:
+    root = tmp_path_factory.mktemp("finished")
+    watch = Watch(root)
+    return fit(root, watch, values=(0.1, 0.9, 0.9, 0.4)), watch
+
+
+def test_holds_every_key_that_tables_read(finished: tuple[dict[str, Any], Watch]) -> None:
+    found = finished[0]
+    assert found.keys() >= KEYS
+    assert found["metrics"].keys() == {"best", "last", "raw"}
+    assert found["data"].keys() == {"root", "synthetic", "hash"}
+    assert (found["experiment"], found["run"], found["workload"]) == ("digits", "first", "Scripted")
+    assert (found["monitor"], found["mode"]) == ("val/score", "max")
+    assert found["versions"]["torch"] == torch.__version__
+    assert len(found["git"]["rev"]) == 40 if found["git"] else True
+
+
+def test_counts_parameters_epochs_and_steps(finished: tuple[dict[str, Any], Watch]) -> None:
+    found = finished[0]
+    assert (found["params"], found["trainable_params"]) == (7, 3)
+    assert (found["epochs"], found["steps"]) == (4, 8)
+    assert found["peak_memory"] > 10**7
+
+
+def test_best_is_the_first_of_the_best_and_last_the_last(
+    finished: tuple[dict[str, Any], Watch],
+) -> None:
+    found = finished[0]
+    assert found["metrics"]["best"]["val/score"] == pytest.approx(0.9)
+    assert found["metrics"]["best"]["val/epoch"] == 1
+    assert found["best_step"] == 4
+    assert found["metrics"]["last"]["val/score"] == pytest.approx(0.4)
+    assert found["metrics"]["last"]["val/epoch"] == 3
+    assert found["metrics"]["raw"] == {"val_raw/score": pytest.approx(0.2)}
+
+
+def test_lower_is_better_where_the_workload_says_so(tmp_path: Path) -> None:
+    found = fit(tmp_path, values=(0.5, 0.2, 0.7), kind=Lower)
+    assert found["metrics"]["best"]["val/score"] == pytest.approx(0.2)
+    assert found["best_step"] == 4
+
+
+def test_is_valid_json_while_the_run_works(finished: tuple[dict[str, Any], Watch]) -> None:
+    found, watch = finished
+    assert len(watch.seen) == 8
+    assert {seen["status"] for seen in watch.seen} == {"running"}
+    assert watch.seen[0]["metrics"] == {"best": {}, "last": {}, "raw": {}}
+    assert watch.seen[-1]["metrics"]["best"]["val/epoch"] == 1
+    assert found["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("out of luck"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SIGTERMException(), "interrupted"),
+    ],
+    ids=["error", "ctrl-c", "sigterm"],
+)
+def test_says_how_the_run_ended(tmp_path: Path, error: BaseException, status: str) -> None:
+    with pytest.raises((RuntimeError, SystemExit, KeyboardInterrupt, SIGTERMException)):
+        fit(tmp_path, Watch(tmp_path, error), values=(0.1, 0.2))
+    found = read(tmp_path)
+    assert found["status"] == status
+    assert found["steps"] == 3
+    assert found["metrics"]["best"]["val/score"] == pytest.approx(0.1)
+
+
+def test_a_second_try_inside_an_except_block_finishes_too(tmp_path: Path) -> None:
+    try:
+        raise RuntimeError("first try")
+    except RuntimeError:
+        assert fit(tmp_path)["status"] == "finished"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_metric_is_null_and_never_the_best(tmp_path: Path, value: float) -> None:
+    found = fit(tmp_path, values=(value, 0.3, value))
+    assert found["metrics"]["last"]["val/score"] is None
+    assert found["metrics"]["best"]["val/score"] == pytest.approx(0.3)
+
+
+def test_the_sanity_check_is_no_result(tmp_path: Path) -> None:
+    found = fit(tmp_path, values=(0.5, 0.1), num_sanity_val_steps=1, limit_val_batches=1)
+    assert found["best_step"] == 2
+
+
+def test_samples_per_second_leave_validation_out(tmp_path: Path) -> None:
+    class Slow(Callback):
+        def on_validation_start(self, *_: Any) -> None:
+            time.sleep(0.5)
+
+    found = fit(tmp_path, Slow())
+    assert found["seconds"] >= 0.5
+    assert found["samples_per_second"] > 12 / 0.5
+    assert read(tmp_path)["samples_per_second"] == found["samples_per_second"]
+
+
+def test_evaluation_alone_has_no_speed(tmp_path: Path) -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        callbacks=[RunSummary("digits", "check")],
+    )
+    loader = DataLoader([{"x": torch.ones(2)}] * 2, batch_size=2)
+    trainer.validate(Scripted(Slope(), [0.7]), loader, verbose=False)
+    found = read(tmp_path)
+    assert (found["status"], found["samples_per_second"]) == ("finished", None)
+    assert found["metrics"]["last"]["val/score"] == pytest.approx(0.7)
