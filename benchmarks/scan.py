@@ -46,9 +46,7 @@ def main() -> None:
     for shape in SHAPES:
         inputs = _inputs(*shape)
         torch.testing.assert_close(ours(*inputs), torch_loop(*inputs), rtol=1e-4, atol=1e-4)
-        contenders = {
-            f.__name__: partial(_forward_backward, f, inputs) for f in (ours, torch_loop)
-        }
+        contenders = {f.__name__: partial(_forward_backward, f, inputs) for f in (ours, torch_loop)}
         results["x".join(map(str, shape))] = interleave(contenders, ROUNDS)
     save("scan_cpu", {"(B, D, L, N), forward + backward": results})
 

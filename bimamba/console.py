@@ -17,6 +17,7 @@ def silence_small_talk() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         for logger in _descendants(name):
             logger.addFilter(_is_worth_reading)
+    warnings.formatwarning = _plain_warning
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
@@ -55,6 +56,10 @@ def print_results(run_directory: Path) -> None:
 def _descendants(name: str) -> list[logging.Logger]:
     known = [n for n in logging.root.manager.loggerDict if n.startswith(name)]
     return [logging.getLogger(n) for n in (name, *known)]
+
+
+def _plain_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from blocks.errors import SuiteError
 
-# Children of a multi-process run find here the name that their parent chose.
+# Children that Lightning starts find here the name that their parent chose.
 _ENVIRONMENT = "BIMAMBA_RUN_DIRECTORY"
+# Set by Lightning and torchrun, torchrun, SLURM.
+_RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
 
 def new_run_directory(experiment: Path, run: str | None, verb: str, *, create: bool) -> Path:
@@ -20,16 +22,16 @@ def new_run_directory(experiment: Path, run: str | None, verb: str, *, create: b
         create: Make the folder; otherwise only name it.
 
     Returns:
-        The directory. In the children of a multi-process run, their parent's.
+        The directory. Processes other than the first one write nothing and make nothing.
 
     Raises:
         SuiteError: It exists and holds files, or cannot be made.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0 and _ENVIRONMENT in os.environ:
-        return Path(os.environ[_ENVIRONMENT])
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = run or (stamp if verb == "fit" else f"{verb}-{stamp}")
     directory = experiment / name
+    if any(int(os.environ.get(rank, 0)) > 0 for rank in _RANKS):
+        return Path(os.environ.get(_ENVIRONMENT, directory))
     if run is None:
         number = 2
         while directory.exists():

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from blocks import Recorded
 from blocks.errors import SuiteError
@@ -62,11 +63,15 @@ class Workload(Recorded, LightningModule):
         self.pretrained = pretrained
         self.pretrained_weights = pretrained_weights
         self.compile_network = compile_network
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.info: dict[str, Any] = {}
 
     def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """Computes `loss` and what callbacks may show; logs the stage's metrics."""
         raise TypeError(f"{type(self).__name__} must define _shared_step(batch, stage)")
+
+    def adopt_data(self, info: dict[str, Any]) -> None:
+        """Lets the data decide what the configuration left open, such as the number of classes."""
 
     def check_data(self) -> None:
         """Compares `self.info` with the network before the first batch; raises SuiteError."""
@@ -85,23 +90,25 @@ class Workload(Recorded, LightningModule):
         return self._shared_step(batch, "test")
 
     def log_loss(self, loss: Tensor, stage: Stage, batch_size: int) -> None:
-        """Logs the exact mean over the epoch's samples, and in training each step too."""
-        self.log(
-            f"{stage}/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            batch_size=batch_size,
-            sync_dist=stage != "train",
-        )
+        """Logs the mean over the epoch's samples, and in training each step too.
+
+        In evaluation it is exact over uneven batches and processes: sums are gathered, where
+        Lightning would average the averages of processes.
+        """
         if stage == "train":
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=batch_size)
             self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=batch_size)
+        else:
+            metric = self.val_loss if stage == "val" else self.test_loss
+            metric.update(loss.detach(), batch_size)
+            self.log(f"{stage}/loss", metric, on_step=False, on_epoch=True, batch_size=batch_size)
 
     def setup(self, stage: str) -> None:
         """Reads the data's facts, checks them against the network and loads `pretrained`."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "info"):
             self.info = plain(datamodule.info, "info")
+        self.adopt_data(self.info)
         self.check_data()
         if stage == "fit" and self.pretrained and not self.trainer.ckpt_path:
             self._load_pretrained(self.pretrained)
@@ -151,13 +158,15 @@ class Workload(Recorded, LightningModule):
         checkpoint["info"] = self.info
         # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
         checkpoint["hyper_parameters"] = {
-            **plain(self.init_call["init_args"]),
+            **self.init_call["init_args"],
+            "network": plain(self.network, "network"),  # its head may have changed since
             "_class_path": self.init_call["class_path"],
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model and recalls the facts stored with the weights."""
+        self.adopt_data(checkpoint.get("info", {}))
         check_checkpoint(checkpoint, self)
         self.pretrained = None  # Training on must not put the first weights back.
         known = {name: value for name, value in self.info.items() if value not in (None, [], "")}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
@@ -48,7 +49,8 @@ class ImageNetDataModule(LightningDataModule):
         root: Folder that holds `train` and `val`; null for the embedded digits (1,797 images, ten
             classes).
         img_size: Side, or [height, width], of the network's input in pixels.
-        batch_size: Training images per process and step.
+        batch_size: Training images per process and step; a smaller set is one batch, with a
+            warning.
         val_batch_size: Evaluation images per process and step; null for `batch_size`.
         num_workers: Loader processes per training process; 0 loads in the training process. The
             number does not change the samples.
@@ -138,18 +140,20 @@ class ImageNetDataModule(LightningDataModule):
         sampler = TrainSampler(
             len(self._train), seed=global_seed(), rank=rank, world=world, repeats=self.repeated_aug
         )
-        if len(sampler) < self.batch_size:
-            raise SuiteError(
-                expected=f"at least one training batch of {self.batch_size} images per process",
-                found=f"{len(self._train)} images for {world} process(es)",
-                where="data.init_args.batch_size",
-                cure=f"lower batch_size to {len(sampler)} or less",
+        batch_size = self.batch_size
+        if len(sampler) < batch_size:
+            # Even, for Mixup pairs the images of a batch.
+            batch_size = max(len(sampler) // 2 * 2, 1)
+            rank_zero_warn(
+                f"The training set has {len(sampler)} images for each process, fewer than "
+                f"batch_size {self.batch_size}: an epoch is one batch of {batch_size}. The "
+                "learning rate keeps following batch_size."
             )
         if self.augment.policy == "none":
             transform = self._eval_transform()
         else:
             transform = train_transform(self.augment, self.img_size, self.mean, self.std)
-        return self._loader(self._train, transform, sampler, self.batch_size, drop_last=True)
+        return self._loader(self._train, transform, sampler, batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation image once, in order."""

@@ -4,6 +4,7 @@ Batch: image (B, 3, H, W) normalised float, label (B,) int64 with -1 for unknown
 Recipe and defaults: hustvl/Vim, itself DeiT's (arXiv 2012.12877).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -77,6 +78,13 @@ class ImageClassification(Workload):
         present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}
         own = (ClassificationPictures(), PredictionTable())
         return [callback for callback in own if type(callback) not in present]
+
+    def adopt_data(self, info: dict[str, Any]) -> None:
+        """Builds the head of a network made with `num_classes: null`."""
+        classes = len(info.get("class_names") or ())
+        if classes and getattr(self.network, "num_classes", classes) is None:
+            reset: Callable[[int], None] = self.network.reset_classifier  # type: ignore[assignment]
+            reset(classes)
 
     def check_data(self) -> None:
         """Classes and image size of the data must be those of the network.

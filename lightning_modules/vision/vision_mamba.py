@@ -37,7 +37,8 @@ class VisionMamba(Recorded, nn.Module):
         stride: Step between patches in pixels; `null` = `patch_size`, less for overlapping patches.
         dim: Width of a token (192 tiny, 384 small, 768 base).
         depth: Number of blocks.
-        num_classes: Outputs of the head; 0 leaves the features.
+        num_classes: Outputs of the head; 0 leaves the features, `null` takes as many as the data
+            set has classes.
         in_chans: Channels of the images.
         d_state: States per channel of the scan.
         bimamba_type: `v2` two directions with their own convolution and projections (the published
@@ -62,7 +63,7 @@ class VisionMamba(Recorded, nn.Module):
         stride: int | None = None,
         dim: int = 192,
         depth: int = 24,
-        num_classes: int = 1000,
+        num_classes: int | None = 1000,
         in_chans: int = 3,
         d_state: int = 16,
         bimamba_type: Literal["none", "v1", "v2"] = "v2",
@@ -206,6 +207,7 @@ class VisionMamba(Recorded, nn.Module):
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self._initialise_linear(self.head)
         self.head.to(device)
+        self.init_call["init_args"]["num_classes"] = num_classes
 
     def no_weight_decay(self) -> set[str]:
         """Embeddings; timm and our optimiser groups read it."""

@@ -98,7 +98,7 @@ def test_starts_as_upstream_does() -> None:
         assert mixer.out_proj.weight.abs().max() <= 1 / 128**0.5 / 2 + 1e-6
     assert model.head.bias.abs().max() == 0
     assert model.patch_embed.proj.bias.abs().max() == 0
-    assert float(model.pos_embed.std()) == pytest.approx(0.02, rel=0.1)
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_matched_start_gives_both_directions_the_same_range() -> None:
@@ -207,3 +207,11 @@ def test_upstream_variants_without_weights_are_refused_by_name() -> None:
         VisionMamba.from_upstream({"if_rope": True})
     with pytest.raises(SuiteError, match="embed_dim"):
         VisionMamba.from_upstream({"embed_dims": 192})
+
+
+def test_null_classes_wait_for_the_data_and_are_recorded() -> None:
+    model = small(num_classes=None)
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 32)
+    model.reset_classifier(3)
+    again = VisionMamba(**model.init_call["init_args"])
+    assert again.state_dict()["head.weight"].shape == (3, 32)

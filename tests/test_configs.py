@@ -1,0 +1,67 @@
+"""Every shipped YAML is parsed by the real command and builds what it promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from bimamba.main import main
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+EXPERIMENTS = [path for path in CONFIGS if path.parent.name not in {"trainer", "logger"}]
+FRAGMENTS = [path for path in CONFIGS if path not in EXPERIMENTS]
+PARAMETERS = {"vision/vim_tiny": 7_148_008, "vision/vim_small": 25_796_584}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT / "configs").with_suffix(""))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_an_experiment_parses_and_builds(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jsonargparse import Namespace
+    from lightning.pytorch import LightningDataModule
+
+    from bimamba.parser import SuiteParser
+    from lightning_modules.workload import Workload
+
+    assert main(["fit", "--config", str(path), "--print_config"]) == 0
+    assert "class_path" in capsys.readouterr().out
+    parser = SuiteParser()
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(Workload, "model")
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    parser.add_argument("--trainer", type=dict)
+    parser.add_argument("--experiment", type=str)
+    config: Namespace = parser.parse_args(["--config", str(path)])
+    with torch.device("meta"):
+        built = parser.instantiate(config)
+    network = built.model.network
+    if network.num_classes is None:
+        network.reset_classifier(1000)
+    expected = PARAMETERS.get(name(path))
+    count = sum(p.numel() for p in network.parameters())
+    assert count > 0 and expected in (None, count)
+    assert built.data.batch_size % 2 == 0
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=name)
+def test_a_fragment_names_no_model_and_joins_an_experiment(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = path.read_text()
+    assert not re.search(r"^(model|data):", text, re.MULTILINE)
+    words = ["fit", "--config", str(EXPERIMENTS[0]), "--config", str(path), "--print_config"]
+    assert main(words) == 0
+    assert "max_epochs" in capsys.readouterr().out
+
+
+def test_experiments_with_known_sizes_are_all_here() -> None:
+    assert PARAMETERS.keys() <= {name(path) for path in EXPERIMENTS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_config_says_on_top_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# ")
