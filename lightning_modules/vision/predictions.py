@@ -95,7 +95,11 @@ class PredictionTable(Callback):
         if not trainer.is_global_zero:
             return
         path = Path(trainer.default_root_dir) / "predictions.csv"
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        # File names may hold bytes that are no UTF-8: they come out as they went in.
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(sorted(rows))
