@@ -28,7 +28,8 @@ class ClassificationPictures(Callback):
         self.images, self.every_seconds = images, every_seconds
         self._drawn = time.monotonic()
         self._shown: list[tuple[Tensor, int, int, float]] = []
-        self._seen, self._stride = 0, 1
+        self._seen = 0
+        self._wanted: set[int] = set()
         self._confusion = torch.zeros(0, 0, dtype=torch.long)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,7 +83,9 @@ class ClassificationPictures(Callback):
         classes = len(module.info["class_names"])
         self._shown = []
         # Spread over the whole set: validation images come class by class.
-        self._seen, self._stride = 0, max(module.info["num_val"] // self.images, 1)
+        size = -(-module.info["num_val"] // module.trainer.world_size)
+        count = min(self.images, size)
+        self._seen, self._wanted = 0, {i * size // count for i in range(count)}
         self._confusion = torch.zeros(classes, classes, dtype=torch.long, device=module.device)
 
     def _collect(self, logits: Tensor, batch: dict[str, Any]) -> None:
@@ -92,7 +95,9 @@ class ClassificationPictures(Callback):
         cells = labels[known] * classes + guesses[known]
         self._confusion += cells.bincount(minlength=classes * classes).view(classes, classes)
         confidence = logits.softmax(1).amax(1)
-        for i in range(-self._seen % self._stride, len(labels), self._stride):
+        for i in range(len(labels)):
+            if self._seen + i not in self._wanted:
+                continue
             self._shown.append(
                 (batch["image"][i].cpu(), int(labels[i]), int(guesses[i]), float(confidence[i]))
             )
@@ -106,7 +111,7 @@ class ClassificationPictures(Callback):
             return
         names = [str(name) for name in module.info["class_names"]]
         folder = Path(trainer.default_root_dir) / "pictures"
-        grid = image_grid(self._shown[: self.images], names, module.info)
+        grid = image_grid(self._shown, names, module.info)
         _save(grid, folder / f"{stage}_grid.png")
         _save(
             confusion_figure(torch.as_tensor(confusion), names), folder / f"{stage}_confusion.png"
