@@ -50,7 +50,8 @@ class ClassificationPictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Counts predictions and keeps images for the grid."""
-        self._collect(outputs["logits"], batch)
+        if not trainer.sanity_checking:
+            self._collect(outputs["logits"], batch)
 
     def on_test_batch_end(
         self,
