@@ -295,11 +295,10 @@ def test_pretrained_weights_of_another_network_stop_the_run(tmp_path: Path) -> N
         started(tmp_path, module(pretrained=str(tmp_path / "wide.pth")))
 
 
-def test_a_resumed_run_does_not_go_back_to_its_pretrained_weights(
+def test_a_resumed_run_neither_needs_nor_takes_its_pretrained_weights(
     trained: tuple[ImageClassification, Path], tmp_path: Path
 ) -> None:
-    torch.save(network().state_dict(), tmp_path / "start.pth")
-    resumed = module(pretrained=str(tmp_path / "start.pth"))
+    resumed = module(pretrained=str(tmp_path / "gone.pth"))
     start = started(
         tmp_path, resumed, trainer={"max_epochs": 2}, ckpt_path=trained[1], weights_only=True
     )
