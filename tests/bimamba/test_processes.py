@@ -88,3 +88,11 @@ def test_interrupting_a_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:
         "validate", *TINY, "--ckpt_path", str(last), "--output", str(tmp_path), "--run", "after"
     )
     assert "val/top1" in done.stdout
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    scope: dict[str, object] = {}
+    exec(blocks[0], scope)
+    assert [tuple(m.shape) for m in scope["maps"]] == [(1, 192, 14, 20)] * 4  # type: ignore[attr-defined]
