@@ -104,16 +104,20 @@ class Workload(Recorded, LightningModule):
             self.log(f"{stage}/loss", metric, on_step=False, on_epoch=True, batch_size=batch_size)
 
     def setup(self, stage: str) -> None:
-        """Reads the data's facts, checks them against the network and loads `pretrained`."""
+        """Reads the data's facts and checks them against the network."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "info"):
             self.info = plain(datamodule.info, "info")
         self.adopt_data(self.info)
         self.check_data()
-        if stage == "fit" and self.pretrained and not self.trainer.ckpt_path:
-            self._load_pretrained(self.pretrained)
+        if stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup:
+            self._load_pretrained()  # Before such a strategy shards the network.
         if self.compile_network:
             self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
+
+    def on_fit_start(self) -> None:
+        """Loads `pretrained`; a resumed run has its weights by now and needs no such file."""
+        self._load_pretrained()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`."""
@@ -172,11 +176,15 @@ class Workload(Recorded, LightningModule):
         known = {name: value for name, value in self.info.items() if value not in (None, [], "")}
         self.info = {**checkpoint["info"], **known}
 
-    def _load_pretrained(self, path: str) -> None:
-        state = read_state_dict(path, self.pretrained_weights)
+    def _load_pretrained(self) -> None:
+        if self.pretrained is None:
+            return
+        state = read_state_dict(self.pretrained, self.pretrained_weights)
         if callable(adapt := getattr(self.network, "adapt_state_dict", None)):
             state = adapt(state)
-        report = load_weights(self.network, state, source=path, allow_fresh=self.fresh_entries())
+        report = load_weights(
+            self.network, state, source=self.pretrained, allow_fresh=self.fresh_entries()
+        )
         rank_zero_info(f"pretrained weights: {report}")
         self.pretrained = None  # Once: a second fit goes on from the first.
 
