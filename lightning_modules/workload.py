@@ -115,12 +115,13 @@ class Workload(Recorded, LightningModule):
         if self.compile_network:
             self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
 
-    def on_fit_start(self) -> None:
-        """Loads `pretrained`; a resumed run has its weights by now and needs no such file."""
-        self._load_pretrained()
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`."""
+        """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`.
+
+        Loads `pretrained` first: a resumed run has its weights by now and needs no such file, and
+        callbacks that start from the weights (EMA) come later.
+        """
+        self._load_pretrained()
         trainer = self.trainer
         batch_size = self.info.get("batch_size", self.optimizer_config.lr_scale_batch or 1)
         lr = scaled_lr(

@@ -241,9 +241,9 @@ def test_the_checkpoint_of_another_workload_names_the_class_that_loads_it(
 
 
 class First(Callback):
-    """The weights that training starts from."""
+    """The weights that training, and a moving average, start from."""
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, Workload)
         self.weights = weights(module.network)
 
