@@ -86,7 +86,8 @@ def load_weights(
         state: Entries by key, after the network's `adapt_state_dict` if it has one.
         source: What to call the weights in the report, usually the path.
         allow_fresh: Patterns (`head.*`) of entries that may stay freshly initialised.
-        minimum_match: Least fraction, in 0..1, of the other weights that must be loaded.
+        minimum_match: Least fraction, in 0..1, of the other weights of network and file alike
+            that must be loaded.
 
     Returns:
         The report.
@@ -103,16 +104,19 @@ def load_weights(
         else:
             shapes = f"{tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model"
             mismatched.append(f"{key} ({shapes})")
-    required = {k for k in own if not any(fnmatch.fnmatch(k, pattern) for pattern in allow_fresh)}
-    wanted = sum(own[key].numel() for key in required)
-    matched = sum(own[key].numel() for key in required.intersection(loaded))
+    # Counted from both sides: half of a deep network fills a shallow one, and is no match.
+    wanted, offered = (
+        sum(tensor.numel() for key, tensor in side.items() if not _matches(key, allow_fresh))
+        for side in (own, state)
+    )
+    matched = sum(own[key].numel() for key in loaded if not _matches(key, allow_fresh))
     report = MatchReport(
         source=source,
         loaded=sorted(loaded),
         missing=sorted(own.keys() - state.keys()),
         unexpected=sorted(state.keys() - own.keys()),
         mismatched=sorted(mismatched),
-        fraction=matched / max(wanted, 1),
+        fraction=matched / max(wanted, offered, 1),
     )
     if report.fraction < minimum_match:
         raise SuiteError(
@@ -124,6 +128,10 @@ def load_weights(
     with torch.no_grad():
         network.load_state_dict({key: state[key] for key in loaded}, strict=False)
     return report
+
+
+def _matches(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(key, pattern) for pattern in patterns)
 
 
 def _find(content: Any, weights: str) -> Mapping[str, Tensor] | None:

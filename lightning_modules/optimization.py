@@ -55,7 +55,7 @@ class Schedule:
         warmup_epochs: Epochs of linear warm-up; the cosine runs on below it (timm without prefix).
         warmup_lr: Rate at the very start, not scaled by the batch.
         min_lr: Rate at the end, not scaled by the batch.
-        upstream_epoch_lag: Run one epoch late with `interval: epoch`, as hustvl/Vim does.
+        upstream_epoch_lag: Run one epoch late, as hustvl/Vim does (with `interval: epoch`).
         allow_rising: Accept a scaled rate below `min_lr`, so that the cosine rises.
     """
 

@@ -109,8 +109,9 @@ class ImageClassification(Workload):
                 )
 
     def fresh_entries(self) -> tuple[str, ...]:
-        """A head of other classes starts afresh."""
-        return ("head.*",)
+        """A head of other classes starts afresh; timm's networks say what theirs is called."""
+        config = getattr(self.network, "pretrained_cfg", None) or {}
+        return (f"{config.get('classifier') or 'head'}.*",)
 
     def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         images, labels = batch["image"], batch["label"]
@@ -120,10 +121,12 @@ class ImageClassification(Workload):
             self.log_loss(loss, stage, len(images))
             return {"loss": loss}
         logits = self(images).float()
-        loss = F.cross_entropy(logits, labels, ignore_index=-1)
+        known = labels >= 0
+        loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
+        loss = loss / known.sum().clamp(min=1)
         metrics = self.val_metrics if stage == "val" else self.test_metrics
         metrics.update(logits, labels)
-        self.log_loss(loss, stage, len(images))
+        self.log_loss(loss, stage, int(known.sum()))
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
         return {"loss": loss, "logits": logits}
 

@@ -227,9 +227,13 @@ def test_a_fitting_head_is_loaded_even_where_it_may_stay_fresh() -> None:
     assert torch.equal(target.head.weight, source.head.weight)
 
 
-def test_extra_entries_are_reported_not_loaded() -> None:
+def test_extra_entries_are_refused_unless_a_partial_match_is_asked_for() -> None:
     state = {**copied(net(0)), **{f"extra.{i}": torch.ones(1) for i in range(6)}}
-    report = load_weights(net(1), state, source="x")
+    target = net(1)
+    with pytest.raises(SuiteError, match="unexpected: extra.0"):
+        load_weights(target, state, source="x")
+    assert equal(target.state_dict(), net(1).state_dict())
+    report = load_weights(target, state, source="x", minimum_match=0.7)
     assert report.unexpected == [f"extra.{i}" for i in range(6)]
     assert "unexpected: extra.0, extra.1, extra.2, extra.3 … (6)" in str(report)
 
