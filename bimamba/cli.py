@@ -7,7 +7,7 @@ the workload, and a checkpoint never changes hyper-parameters.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -32,18 +32,19 @@ from lightning_modules.summary import RunSummary
 from lightning_modules.workload import Workload
 
 
-def run(args: Sequence[str] | None = None) -> "SuiteCLI":
+def run(args: Sequence[str] | None = None, command: type["SuiteCLI"] | None = None) -> "SuiteCLI":
     """Runs a Lightning verb.
 
     Args:
         args: Words after `bimamba`; `None` takes them from the shell, as DDP's children must.
+        command: `SuiteCLI` or a variant of it.
 
     Returns:
         The finished command with its trainer, model and datamodule.
     """
     import_wings()
     silence_small_talk()
-    return SuiteCLI(
+    return (command or SuiteCLI)(
         Workload,
         LightningDataModule,
         subclass_mode_model=True,
@@ -71,6 +72,8 @@ class RunConfig(SaveConfigCallback):
 class SuiteCLI(LightningCLI):
     """LightningCLI that puts each run in a directory of its own."""
 
+    # A variant with False builds everything, and runs and writes nothing.
+    execute: ClassVar[bool] = True
     run_directory: Path
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -114,7 +117,7 @@ class SuiteCLI(LightningCLI):
             output / config.experiment,
             config.run,
             str(self.subcommand),
-            create=not config.trainer.fast_dev_run,
+            create=self.execute and not config.trainer.fast_dev_run,
         )
 
     def instantiate_classes(self) -> None:
@@ -172,6 +175,8 @@ class SuiteCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the verb, then shows what came out."""
+        if not self.execute:
+            return
         super()._run_subcommand(subcommand)
         if self.trainer.is_global_zero and self.run_directory.is_dir():
             print_results(self.run_directory)
