@@ -8,6 +8,7 @@ constructor call, so inference needs neither the data set nor the YAML.
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from blocks import Recorded
 from blocks.errors import SuiteError
 from blocks.recorded import plain
 from blocks.weights import load_weights, read_state_dict
+from lightning_modules.ema import EMA
 from lightning_modules.optimization import (
     Optimizer,
     Schedule,
@@ -28,7 +30,8 @@ from lightning_modules.optimization import (
 )
 
 CHECKPOINT_SCHEMA = 1
-Stage = Literal["train", "val", "test"]
+# val_raw: validation of the weights in training beside that of their average (EMA).
+Stage = Literal["train", "val", "val_raw", "test"]
 Batch = dict[str, Any]
 
 
@@ -63,7 +66,7 @@ class Workload(Recorded, LightningModule):
         self.pretrained = pretrained
         self.pretrained_weights = pretrained_weights
         self.compile_network = compile_network
-        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self.val_loss, self.val_raw_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
         self.info: dict[str, Any] = {}
 
     def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
@@ -83,7 +86,11 @@ class Workload(Recorded, LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
         return self._shared_step(batch, "train")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Validates what would be shipped, and beside an average the weights in training."""
+        if (ema := self._ema) is not None and ema.averaging and ema.validate_raw:
+            with ema.raw_weights(self):
+                self._shared_step(batch, "val_raw")
         return self._shared_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
@@ -99,7 +106,8 @@ class Workload(Recorded, LightningModule):
             self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=batch_size)
             self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=batch_size)
         else:
-            metric = self.val_loss if stage == "val" else self.test_loss
+            losses = {"val": self.val_loss, "val_raw": self.val_raw_loss, "test": self.test_loss}
+            metric = losses[stage]
             metric.update(loss.detach(), batch_size)
             self.log(f"{stage}/loss", metric, on_step=False, on_epoch=True, batch_size=batch_size)
 
@@ -158,7 +166,15 @@ class Workload(Recorded, LightningModule):
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the schema number, the constructor call and the data's facts, all plain data."""
+        """Adds the schema number, the constructor call and the data's facts, all plain data.
+
+        With EMA, `state_dict` is the average, `current_model_state` the weights in training.
+        """
+        if (ema := self._ema) is not None and ema.averaging:
+            average, weights = ema.roles(self)
+            checkpoint["ema_updates"] = ema.updates
+            checkpoint["current_model_state"] = {**checkpoint["state_dict"], **weights}
+            checkpoint["state_dict"] = {**checkpoint["state_dict"], **average}
         checkpoint["schema"] = CHECKPOINT_SCHEMA
         checkpoint["info"] = self.info
         # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
@@ -176,6 +192,22 @@ class Workload(Recorded, LightningModule):
         self.pretrained = None  # Training on must not put the first weights back.
         known = {name: value for name, value in self.info.items() if value not in (None, [], "")}
         self.info = {**checkpoint["info"], **known}
+        if "ema_updates" in checkpoint and self._fitting:
+            average = checkpoint["state_dict"]
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
+            if self._ema is not None:
+                trainable = [name for name, p in self.named_parameters() if p.requires_grad]
+                average = {name: average[name].clone() for name in trainable}
+                self._ema.adopt(average, checkpoint["ema_updates"])
+
+    @property
+    def _ema(self) -> EMA | None:
+        callbacks = getattr(self._trainer, "callbacks", ())
+        return next((callback for callback in callbacks if isinstance(callback, EMA)), None)
+
+    @property
+    def _fitting(self) -> bool:
+        return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
     def _load_pretrained(self) -> None:
         if self.pretrained is None:

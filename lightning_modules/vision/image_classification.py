@@ -57,6 +57,7 @@ class ImageClassification(Workload):
         self.loss_name = loss
         accuracy = MetricCollection({"top1": TopK(1), "top5": TopK(5)})
         self.val_metrics = accuracy.clone(prefix="val/")
+        self.val_raw_metrics = accuracy.clone(prefix="val_raw/")
         self.test_metrics = accuracy.clone(prefix="test/")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -124,7 +125,11 @@ class ImageClassification(Workload):
         known = labels >= 0
         loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         loss = loss / known.sum().clamp(min=1)
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
+        metrics = {
+            "val": self.val_metrics,
+            "val_raw": self.val_raw_metrics,
+            "test": self.test_metrics,
+        }[stage]
         metrics.update(logits, labels)
         self.log_loss(loss, stage, int(known.sum()))
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))

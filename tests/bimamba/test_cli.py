@@ -137,8 +137,8 @@ trainer:
   callbacks:
     - class_path: EarlyStopping
       init_args: {monitor: val/top1, mode: max, patience: 0, min_delta: 100}
-    - class_path: EMAWeightAveraging
-      init_args: {decay: 0.9, use_buffers: false}
+    - class_path: EMA
+      init_args: {decay: 0.9}
 """
     )
     cli = run(["fit", *TINY, "--config", str(extra), "--output", str(tmp_path), "--run", "x"])

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 
 from blocks import Recorded
 from blocks.errors import SuiteError
 from blocks.weights import read_state_dict
 from datamodules.vision import Augment, ImageNetDataModule
+from lightning_modules.ema import EMA
 from lightning_modules.optimization import Optimizer, Schedule, cosine_lr
 from lightning_modules.vision import ImageClassification, Mixing, VisionMamba
 from lightning_modules.workload import CHECKPOINT_SCHEMA, Workload
@@ -425,9 +425,7 @@ def test_weight_averaging_stores_both_averages_and_raw_weights(tmp_path: Path) -
 
     keep = Keep()
     taught = module()
-    trainer(tmp_path, EMAWeightAveraging(decay=0.5), keep, limit_train_batches=3).fit(
-        taught, digits()
-    )
+    trainer(tmp_path, EMA(decay=0.5), keep, limit_train_batches=3).fit(taught, digits())
     content = torch.load(tmp_path / "ema.ckpt", weights_only=True)
     raw, average = content["current_model_state"], content["state_dict"]
     assert same(raw, keep.raw)
