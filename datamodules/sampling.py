@@ -105,11 +105,24 @@ class TrainSampler(DistributedSampler[Draw]):
             kept = size // _REPEATED_EPOCH_MULTIPLE * _REPEATED_EPOCH_MULTIPLE or size
         self.num_samples = kept // world
         self.total_size = self.num_samples * world
+        self._resumed_epoch, self._seen = -1, 0
+
+    def resume(self, epoch: int, seen: int) -> None:
+        """Leaves out draws of one epoch that were taken before.
+
+        Args:
+            epoch: The epoch; others are whole, and this one as often as it is iterated, for
+                Lightning iterates it more than once when it resumes.
+            seen: Draws of its global order that all processes together have taken.
+        """
+        self._resumed_epoch, self._seen = epoch, seen
+        self.epoch = epoch  # Workers may ask for draws before Lightning sets the epoch.
 
     def __iter__(self) -> Iterator[Draw]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.size, generator=generator).repeat_interleave(self.repeats)
-        positions = range(self.rank, self.total_size, self.num_replicas)
+        start = self._seen if self.epoch == self._resumed_epoch else 0
+        positions = range(start + self.rank, self.total_size, self.num_replicas)
         indices = order[positions.start : positions.stop : positions.step].tolist()
         for position, index in zip(positions, indices, strict=True):
             yield Draw(self.epoch, position, index)

@@ -6,7 +6,6 @@ Tables and comparisons read only this file and its neighbours, so it is valid JS
 import functools
 import importlib.metadata
 import math
-import os
 import platform
 import resource
 import subprocess
@@ -19,7 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from blocks.files import write_json
-from lightning_modules.workload import Workload
+from lightning_modules.workload import Workload, run_seed
 
 SCHEMA = 1
 _PACKAGES = ("bimamba-suite", "torch", "lightning", "timm", "torchmetrics", "numpy")
@@ -108,7 +107,7 @@ class RunSummary(Callback):
                 "experiment": self.experiment,
                 "workload": type(module).__name__,
                 "status": status,
-                "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+                "seed": run_seed(),
                 "monitor": module.monitor,
                 "mode": module.mode,
                 "metrics": {"best": self.best, "last": metrics, "raw": raw},

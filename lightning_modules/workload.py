@@ -5,8 +5,12 @@ datamodule offers `info`, a frozen dataclass read once in `setup`; a checkpoint 
 constructor call, so inference needs neither the data set nor the YAML.
 """
 
+import os
+import random
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -28,6 +32,7 @@ from lightning_modules.optimization import (
     parameter_groups,
     scaled_lr,
 )
+from lightning_modules.resume import settle
 
 CHECKPOINT_SCHEMA = 1
 # val_raw: validation of the weights in training beside that of their average (EMA).
@@ -82,6 +87,14 @@ class Workload(Recorded, LightningModule):
     def fresh_entries(self) -> tuple[str, ...]:
         """Patterns of network entries that `pretrained` may leave untouched, such as a new head."""
         return ()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seeds dropout, drop path and noise from the place in the run, so that none is stored."""
+        key = (run_seed(), self.current_epoch, batch_idx, self.global_rank)
+        words = [int(word) for word in np.random.SeedSequence(key).generate_state(3)]
+        random.seed(words[0])
+        np.random.seed(words[1])
+        torch.manual_seed(words[2])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: D102
         return self._shared_step(batch, "train")
@@ -176,6 +189,8 @@ class Workload(Recorded, LightningModule):
             checkpoint["current_model_state"] = {**checkpoint["state_dict"], **weights}
             checkpoint["state_dict"] = {**checkpoint["state_dict"], **average}
         checkpoint["schema"] = CHECKPOINT_SCHEMA
+        if self._fitting:
+            settle(checkpoint["loops"], self.trainer)
         checkpoint["info"] = self.info
         # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
         checkpoint["hyper_parameters"] = {
@@ -220,6 +235,11 @@ class Workload(Recorded, LightningModule):
         )
         rank_zero_info(f"pretrained weights: {report}")
         self.pretrained = None  # Once: a second fit goes on from the first.
+
+
+def run_seed() -> int:
+    """Seed of the run, where Lightning's `seed_everything` left it; 0 where it was not called."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
 from datamodules.info import digest
+from datamodules.resumable import ResumableDataModule
 from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
 from datamodules.vision.digits import generate_digits
 from datamodules.vision.image_info import ImageInfo
@@ -30,7 +30,7 @@ Batch = dict[str, Any]
 _VIM_RECIPE = Augment()
 
 
-class ImageNetDataModule(LightningDataModule):
+class ImageNetDataModule(ResumableDataModule):
     """Labelled images in ImageNet's layouts; the embedded digits when no root is given.
 
     A batch, in all stages:
@@ -153,6 +153,7 @@ class ImageNetDataModule(LightningDataModule):
             transform = self._eval_transform()
         else:
             transform = train_transform(self.augment, self.img_size, self.mean, self.std)
+        sampler = self.resumed(sampler, batch_size)
         return self._loader(self._train, transform, sampler, batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:

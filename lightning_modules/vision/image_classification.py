@@ -16,7 +16,7 @@ from blocks.errors import SuiteError
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.vision.metrics import TopK
 from lightning_modules.vision.mixing import Mixing, mix_batch
-from lightning_modules.workload import Batch, Stage, Workload
+from lightning_modules.workload import Batch, Stage, Workload, run_seed
 
 
 class ImageClassification(Workload):
@@ -145,6 +145,7 @@ class ImageClassification(Workload):
                 self.mixing,
                 num_classes=self._num_classes(),
                 smoothing=smoothing,
+                seed=run_seed(),
                 epoch=self.current_epoch,
                 batch=self.trainer.fit_loop.batch_idx,
             )

@@ -3,7 +3,6 @@
 timm does the mixing; here it is seeded by (seed, epoch, batch), so a resumed run mixes alike.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ def mix_batch(
     *,
     num_classes: int,
     smoothing: float,
+    seed: int,
     epoch: int,
     batch: int,
 ) -> tuple[Tensor, Tensor]:
@@ -59,6 +59,7 @@ def mix_batch(
         mixing: What to draw from.
         num_classes: Width of the targets.
         smoothing: Label smoothing in 0..1.
+        seed: Seed of the run.
         epoch: Epoch, part of the seed.
         batch: Batch of the epoch, part of the seed.
 
@@ -87,7 +88,7 @@ def mix_batch(
         label_smoothing=smoothing,
         num_classes=num_classes,
     )
-    with _numpy_seed(int(os.environ.get("PL_GLOBAL_SEED", 0)), epoch, batch):
+    with _numpy_seed(seed, epoch, batch):
         mixed: tuple[Tensor, Tensor] = mixup(images, labels)
     return mixed
 
