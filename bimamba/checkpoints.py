@@ -9,12 +9,15 @@ from blocks.errors import SuiteError
 from blocks.files import load_foreign
 
 
-def inspect_checkpoint(path: str, config: Any) -> None:
+def inspect_checkpoint(path: str, config: Any) -> int:
     """Refuses what is no checkpoint of ours; warns where the config differs from it.
 
     Args:
         path: The file.
         config: The verb's configuration, which wins over the checkpoint.
+
+    Returns:
+        Optimiser steps behind the checkpoint.
 
     Raises:
         SuiteError: Unreadable, hostile, foreign, or of another workload or network.
@@ -45,6 +48,7 @@ def inspect_checkpoint(path: str, config: Any) -> None:
     ]
     if changes:
         rank_zero_warn("The config differs from the checkpoint:\n" + "\n".join(changes))
+    return int(content["global_step"])
 
 
 def _differences(

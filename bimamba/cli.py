@@ -15,14 +15,28 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from bimamba.checkpoints import inspect_checkpoint
 from bimamba.console import print_results, silence_small_talk
 from bimamba.discovery import import_wings
+from bimamba.loggers import (
+    BestCheckpoint,
+    build_logger,
+    finish_loggers,
+    log_config,
+    run_loggers,
+)
+from bimamba.page import write_page
 from bimamba.parser import SuiteParser
-from bimamba.run_directory import new_run_directory
+from bimamba.resuming import find_checkpoint, run_directory_of
+from bimamba.run_directory import (
+    claim_run_directory,
+    new_run_directory,
+    release_run_directories,
+)
+from blocks.errors import SuiteError
 from blocks.files import write_text
 from blocks.recorded import record_call
 from lightning_modules.architecture import ArchitectureTable
@@ -44,28 +58,38 @@ def run(args: Sequence[str] | None = None, command: type["SuiteCLI"] | None = No
     """
     import_wings()
     silence_small_talk()
-    return (command or SuiteCLI)(
-        Workload,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_class=SuiteParser,
-        save_config_callback=RunConfig,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=None if args is None else list(args),
-    )
+    try:
+        return (command or SuiteCLI)(
+            Workload,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=SuiteParser,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=None if args is None else list(args),
+        )
+    finally:
+        release_run_directories()
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the merged configuration to `config.yaml` in the run directory, in one step."""
+    """Writes the merged configuration, and hands it to the loggers.
+
+    `config.yaml` holds everything; `config_changes.yaml` what differs from the defaults, which is
+    enough to repeat the run.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves once, on the first process."""
         if trainer.is_global_zero and not self.already_saved:
             text = self.parser.dump(self.config, skip_unset=False)
+            changes = self.parser.dump(self.config, skip_unset=False, skip_default=True)
             write_text(Path(trainer.default_root_dir) / self.config_filename, text)
+            write_text(Path(trainer.default_root_dir) / "config_changes.yaml", changes)
+            log_config(trainer, text)
         self.already_saved = True
 
 
@@ -75,6 +99,8 @@ class SuiteCLI(LightningCLI):
     # A variant with False builds everything, and runs and writes nothing.
     execute: ClassVar[bool] = True
     run_directory: Path
+    checkpoint: str | None
+    resumed_step: int
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what a run is called, where it goes, and its checkpoints."""
@@ -97,28 +123,68 @@ class SuiteCLI(LightningCLI):
             default=1,
             help="Best checkpoints kept beside last.ckpt; 0 = none, -1 = all.",
         )
+        parser.add_argument(
+            "--save_every_minutes",
+            type=float,
+            default=10.0,
+            help="Minutes between two last.ckpt within an epoch; one comes after each anyway.",
+        )
+        parser.add_argument(
+            "--resume",
+            type=str,
+            default="never",
+            help="never, auto (the newest run that did not finish), a run directory, or a file. "
+            "A resumed fit goes on in its run directory. The config wins over the checkpoint.",
+        )
 
     def _parse_ckpt_path(self) -> None:
-        """Checks a checkpoint against the config; the config stays the truth.
-
-        Lightning would merge the checkpoint's hyper-parameters over the user's here.
-        """
-        config = self.config[self.config.subcommand]
-        if config.get("ckpt_path") and config.ckpt_path not in {"last", "best", "hpc", "registry"}:
-            inspect_checkpoint(config.ckpt_path, config)
+        """Does nothing: Lightning would merge the checkpoint's hyper-parameters over the user's."""
 
     def before_instantiate_classes(self) -> None:
-        """Names the run directory; the trainer's own root is replaced by it."""
+        """Finds the checkpoint and names the run directory, which becomes the trainer's root."""
         config = self.config[self.subcommand]
         files = config.get("config") or []
         config.experiment = config.experiment or (Path(str(files[0])).stem if files else "unnamed")
-        output = Path(config.trainer.default_root_dir or config.output)
+        experiment = Path(config.trainer.default_root_dir or config.output) / config.experiment
+        verb = str(self.subcommand)
+        self.checkpoint = self._checkpoint(experiment, verb)
+        self.resumed_step = 0
+        if self.checkpoint is not None:
+            self.resumed_step = inspect_checkpoint(self.checkpoint, config)
+        resumed = run_directory_of(Path(self.checkpoint)) if self.checkpoint else None
+        if self.checkpoint is None and config.resume == "auto" and config.run is not None:
+            # Killed before its first checkpoint: there is nothing to lose, it starts again.
+            resumed = experiment / config.run if (experiment / config.run).is_dir() else None
+        if verb == "fit" and resumed and config.run in (None, resumed.name):
+            self.run_directory = claim_run_directory(resumed) if self.execute else resumed
+            return
+        self.resumed_step = 0
         self.run_directory = new_run_directory(
-            output / config.experiment,
+            experiment,
             config.run,
-            str(self.subcommand),
+            verb,
             create=self.execute and not config.trainer.fast_dev_run,
         )
+
+    def _checkpoint(self, experiment: Path, verb: str) -> str | None:
+        """The file that --resume or Lightning's own --ckpt_path means."""
+        config = self.config[self.subcommand]
+        if config.ckpt_path is None:
+            found = find_checkpoint(config.resume, experiment, config.run, verb)
+            return None if found is None else str(found)
+        if config.resume != "never":
+            raise SuiteError(
+                expected="--resume or --ckpt_path",
+                found=f"--resume {config.resume} and --ckpt_path {config.ckpt_path}",
+                where=f"bimamba {verb}",
+                cure="leave one out; --resume takes a file as well",
+            )
+        path: str = config.ckpt_path
+        return path
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Hands the checkpoint to the trainer, without writing it into config.yaml."""
+        return {**super()._prepare_subcommand_kwargs(subcommand), "ckpt_path": self.checkpoint}
 
     def instantiate_classes(self) -> None:
         """Builds model, data and trainer; networks of any library record their call."""
@@ -129,20 +195,22 @@ class SuiteCLI(LightningCLI):
                 record_call(network, *args, **kwargs)
             return network
 
+        def place(class_type: type[Logger], **kwargs: Any) -> Logger:
+            return build_logger(class_type, self.run_directory, kwargs)
+
         self.config_init = self.parser.instantiate(
-            self.config, instantiators=[(build, nn.Module, True)]
+            self.config, instantiators=[(build, nn.Module, True), (place, Logger, True)]
         )
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the run directory, its callbacks and, by default, the CSV logger."""
+        """Adds the run directory, its callbacks and its `metrics.csv`."""
         given = self._get(self.config_init, "trainer")
         directory = str(self.run_directory)
         kwargs = {"default_root_dir": directory, "enable_model_summary": False, **kwargs}
-        if given.logger in (None, True):
-            kwargs["logger"] = CSVLogger(directory, name="", version="")
+        kwargs["logger"] = run_loggers(given.logger, self.run_directory, self.resumed_step)
         progress = _progress(given.enable_progress_bar)
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         callbacks = list(given.callbacks or [])
@@ -166,7 +234,9 @@ class SuiteCLI(LightningCLI):
                 None if trainer.limit_val_batches == 0 else self.model.monitor,
                 self.model.mode,
                 self._get(self.config, "save_top_k"),
+                self._get(self.config, "save_every_minutes"),
             )
+            own.append(BestCheckpoint())
         return own
 
     def predict(self, **kwargs: Any) -> None:
@@ -177,9 +247,14 @@ class SuiteCLI(LightningCLI):
         """Runs the verb, then shows what came out."""
         if not self.execute:
             return
-        super()._run_subcommand(subcommand)
+        failed = True
+        try:
+            super()._run_subcommand(subcommand)
+            failed = False
+        finally:
+            finish_loggers(self.trainer, failed=failed)
         if self.trainer.is_global_zero and self.run_directory.is_dir():
-            print_results(self.run_directory)
+            print_results(self.run_directory, write_page(self.run_directory))
 
 
 def _progress(wanted: bool | None) -> Callback:

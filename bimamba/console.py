@@ -10,6 +10,8 @@ from rich.table import Table
 
 # Advertisements, and facts that the run's own lines state better.
 _SMALL_TALK = ("💡", "Seed set", "TPU available", "GPU available", "Loading `train_dataloader`")
+# The files that a reader may want to open; loggers have folders of their own.
+_SHOWN = ("*.csv", "checkpoints/*.ckpt", "pictures/*")
 
 
 def silence_small_talk() -> None:
@@ -19,15 +21,19 @@ def silence_small_talk() -> None:
             logger.addFilter(_is_worth_reading)
     warnings.formatwarning = _plain_warning
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*logs directory .* exists and is not empty.*")
+    # True of ordinary loaders; a TrainSampler goes on where the checkpoint left it.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
 
 
-def print_results(run_directory: Path) -> None:
-    """Prints the metrics of `summary.json` and the files of the run.
+def print_results(run_directory: Path, page: Path) -> None:
+    """Prints the metrics of `summary.json`, the files of the run and, last, its page.
 
     Args:
         run_directory: Folder of a finished run.
+        page: Its page, for a browser.
     """
     console = Console(highlight=False)
     path = run_directory / "summary.json"
@@ -47,10 +53,10 @@ def print_results(run_directory: Path) -> None:
         if best:
             cost = f"{summary['seconds']:.0f} s, {summary['samples_per_second']} samples/s"
             console.print(f"best at step {summary['best_step']}; {cost}")
-    for file in sorted(
-        p for p in run_directory.rglob("*") if p.suffix in {".png", ".csv", ".ckpt"}
-    ):
+    files = [f for pattern in _SHOWN for f in sorted(run_directory.glob(pattern))]
+    for file in files:
         console.print(f"  {file}", soft_wrap=True)
+    console.print(f"open in a browser: {page}", soft_wrap=True)
 
 
 def _descendants(name: str) -> list[logging.Logger]:

@@ -2,12 +2,19 @@
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from blocks.errors import SuiteError
 
+fcntl: Any = None
+with suppress(ImportError):  # Windows has none: two runs in one folder go unnoticed there.
+    import fcntl
+
 # Children that Lightning starts find here the name that their parent chose.
 _ENVIRONMENT = "BIMAMBA_RUN_DIRECTORY"
+_claims: list[int] = []
 # Set by Lightning and torchrun, torchrun, SLURM.
 _RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
@@ -46,8 +53,42 @@ def new_run_directory(experiment: Path, run: str | None, verb: str, *, create: b
         )
     if create:
         _make(directory)
+        claim_run_directory(directory)
     os.environ[_ENVIRONMENT] = str(directory)
     return directory
+
+
+def claim_run_directory(directory: Path) -> Path:
+    """Locks a run directory until `release_run_directories`, or until this process dies.
+
+    Args:
+        directory: An existing run directory.
+
+    Raises:
+        SuiteError: Another process is running in it.
+    """
+    if fcntl is None or any(int(os.environ.get(rank, 0)) > 0 for rank in _RANKS):
+        return directory
+    handle = os.open(directory, os.O_RDONLY)  # Stays open: the system frees it with the process.
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise SuiteError(
+            expected="a run directory that nobody is using",
+            found="another process at work in it",
+            where=str(directory),
+            cure="wait for that run, or start this one under another --run",
+        ) from error
+    _claims.append(handle)
+    os.environ[_ENVIRONMENT] = str(directory)
+    return directory
+
+
+def release_run_directories() -> None:
+    """Gives up every claim of this process."""
+    while _claims:
+        os.close(_claims.pop())
 
 
 def _make(directory: Path) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 
 def run_checkpoints(
-    folder: Path, monitor: str | None, mode: str, save_top_k: int
+    folder: Path, monitor: str | None, mode: str, save_top_k: int, minutes: float = 10.0
 ) -> list[Callback]:
     """Callbacks that write `best-EPOCH-STEP.ckpt` and `last.ckpt`.
 
@@ -20,9 +20,10 @@ def run_checkpoints(
         monitor: Metric that decides what is best; `None` without validation: no best is kept.
         mode: `min` or `max`.
         save_top_k: How many best ones stay; 0 none, -1 all.
+        minutes: Longest time between two `last.ckpt` within an epoch.
 
     Returns:
-        Best by the metric; last after each epoch and on an exception; last every ten minutes.
+        Best by the metric; last after each epoch and on an exception; last now and then.
     """
     best = ModelCheckpoint(
         folder,
@@ -42,7 +43,7 @@ def run_checkpoints(
     now_and_then = ModelCheckpoint(
         folder,
         "last",
-        train_time_interval=timedelta(minutes=10),
+        train_time_interval=timedelta(minutes=minutes),
         enable_version_counter=False,
     )
     return [best, each_epoch, now_and_then]

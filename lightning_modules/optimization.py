@@ -199,6 +199,50 @@ def build_scheduler(
     return LRSchedulerConfigType(scheduler=scheduler, interval=schedule.interval, name="lr")
 
 
+def group_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What a configuration decides about each parameter group: all but the parameters."""
+    groups = optimizer.param_groups
+    return [{key: group[key] for key in group if key not in {"params", "lr"}} for group in groups]
+
+
+def enforce_settings(
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LambdaLR,
+    settings: list[dict[str, Any]],
+) -> list[str]:
+    """Writes the configured settings over those of a restored optimiser and its schedule.
+
+    Args:
+        optimizer: Restored; its moments stay.
+        scheduler: Restored; the rate follows its present curve at the restored step.
+        settings: `group_settings` before the restore.
+
+    Returns:
+        A line for each setting that the checkpoint had otherwise.
+    """
+    changes = []
+    for group, wanted in zip(optimizer.param_groups, settings, strict=True):
+        for key, value in wanted.items():
+            old = group.get(key)
+            if (list(old) if isinstance(old, tuple) else old) != (
+                list(value) if isinstance(value, tuple) else value
+            ):
+                name = {"initial_lr": "lr"}.get(key, key)
+                changes.append(
+                    f"{wanted['name']}.{name}: {old} in the checkpoint, {value} in the config"
+                )
+            group[key] = value
+    scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+    rates = [
+        base * factor(scheduler.last_epoch)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates
+    return changes
+
+
 def _listed_without_decay(network: nn.Module) -> Iterator[str]:
     for path, module in network.named_modules():
         if callable(names := getattr(module, "no_weight_decay", None)):

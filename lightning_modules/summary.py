@@ -38,16 +38,22 @@ class RunSummary(Callback):
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self._started = time.monotonic()
+        self._earlier_seconds = 0.0
         self._train_seconds = 0.0
         self._batch_started = 0.0
         self._samples = 0
+        self._epoch_began = (0, 0.0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts the clock and leaves a first summary with status `running`."""
         self._started = time.monotonic()
-        if torch.cuda.is_available():
+        if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         self._write(trainer, pl_module, "running")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers where the epoch's own count begins."""
+        self._epoch_began = (self._samples, self._train_seconds)
 
     def on_train_batch_start(
         self,
@@ -71,6 +77,18 @@ class RunSummary(Callback):
         self._train_seconds += time.monotonic() - self._batch_started
         self._samples += _batch_size(batch) * trainer.world_size
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs `perf/samples_per_second` of the epoch and `perf/peak_memory` in bytes so far."""
+        device = trainer.strategy.root_device
+        if device.type == "cuda":  # Steps were only queued so far; their work counts as well.
+            waiting = time.monotonic()
+            torch.cuda.synchronize(device)
+            self._train_seconds += time.monotonic() - waiting
+        samples, seconds = self._epoch_began
+        speed = (self._samples - samples) / max(self._train_seconds - seconds, 1e-9)
+        cost = {"perf/samples_per_second": speed, "perf/peak_memory": float(_peak_memory(device))}
+        pl_module.log_dict(cost, on_step=False, on_epoch=True, batch_size=1)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the metrics of the best epoch."""
         if trainer.sanity_checking or not isinstance(pl_module, Workload):
@@ -81,6 +99,23 @@ class RunSummary(Callback):
         if value is not None and (best is None or better(value, best) == value != best):
             self.best, self.best_step = metrics, trainer.global_step
         self._write(trainer, pl_module, "running")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must remember of its former life."""
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "seconds": self._earlier_seconds + time.monotonic() - self._started,
+            "train_seconds": self._train_seconds,
+            "samples": self._samples,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self._earlier_seconds = state_dict["seconds"]
+        self._train_seconds = state_dict["train_seconds"]
+        self._samples = state_dict["samples"]
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -116,11 +151,11 @@ class RunSummary(Callback):
                 "steps": trainer.global_step,
                 "params": sum(size for size, _ in sizes),
                 "trainable_params": sum(size for size, trainable in sizes if trainable),
-                "seconds": round(time.monotonic() - self._started, 2),
+                "seconds": round(self._earlier_seconds + time.monotonic() - self._started, 2),
                 "samples_per_second": round(self._samples / self._train_seconds, 1)
                 if self._train_seconds
                 else None,
-                "peak_memory": _peak_memory(),
+                "peak_memory": _peak_memory(trainer.strategy.root_device),
                 "protocol": info.get("protocol"),
                 "data": {name: info.get(name) for name in ("root", "synthetic", "hash")},
                 "versions": _versions(),
@@ -130,8 +165,9 @@ class RunSummary(Callback):
 
 
 def _metrics(trainer: Trainer) -> dict[str, float | None]:
-    """Metrics as JSON knows numbers: what is not finite becomes null."""
-    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    """Metrics as JSON knows numbers: what is not finite becomes null. Costs stand elsewhere."""
+    found = trainer.callback_metrics.items()
+    values = {name: float(value) for name, value in found if not name.startswith("perf/")}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
@@ -139,10 +175,10 @@ def _batch_size(batch: dict[str, Any]) -> int:
     return next((len(v) for v in batch.values() if isinstance(v, torch.Tensor)), 0)
 
 
-def _peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU in use, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -29,6 +29,8 @@ from lightning_modules.optimization import (
     build_optimizer,
     build_scheduler,
     check_lr,
+    enforce_settings,
+    group_settings,
     parameter_groups,
     scaled_lr,
 )
@@ -176,7 +178,17 @@ class Workload(Recorded, LightningModule):
             epochs=steps / max(steps_per_epoch, 1),
             schedule=self.schedule_config,
         )
+        self._settings = group_settings(optimizer)
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
+
+    def on_train_start(self) -> None:
+        """After a restore the configuration is the truth: what it changes is printed."""
+        if self.trainer.ckpt_path is None:
+            return
+        (optimizer,), (entry,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        assert isinstance(entry.scheduler, torch.optim.lr_scheduler.LambdaLR)
+        if changes := enforce_settings(optimizer, entry.scheduler, self._settings):
+            rank_zero_warn("The config changes the optimiser:\n  " + "\n  ".join(changes))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the schema number, the constructor call and the data's facts, all plain data.

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from blocks.files import atomic_path
+from lightning_modules.media import log_media
 from lightning_modules.vision.image_classification import ImageClassification
 
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
@@ -112,11 +113,14 @@ class ClassificationPictures(Callback):
             return
         names = [str(name) for name in module.info["class_names"]]
         folder = Path(trainer.default_root_dir) / "pictures"
-        grid = image_grid(self._shown, names, module.info)
-        _save(grid, folder / f"{stage}_grid.png")
-        _save(
-            confusion_figure(torch.as_tensor(confusion), names), folder / f"{stage}_confusion.png"
-        )
+        pictures = {
+            "grid": image_grid(self._shown, names, module.info),
+            "confusion": confusion_figure(torch.as_tensor(confusion), names),
+        }
+        for name, figure in pictures.items():
+            path = folder / f"{stage}_{name}.png"
+            _save(figure, path)
+            log_media(trainer, f"{stage}/{name}", path)
 
 
 def image_grid(
