@@ -41,6 +41,7 @@ from blocks.files import write_text
 from blocks.recorded import record_call
 from lightning_modules.architecture import ArchitectureTable
 from lightning_modules.checkpoints import run_checkpoints
+from lightning_modules.guards import NonFiniteGuard
 from lightning_modules.progress import EpochLines, ScanReport
 from lightning_modules.summary import RunSummary
 from lightning_modules.workload import Workload
@@ -196,7 +197,7 @@ class SuiteCLI(LightningCLI):
             return network
 
         def place(class_type: type[Logger], **kwargs: Any) -> Logger:
-            return build_logger(class_type, self.run_directory, kwargs)
+            return build_logger(class_type, self.run_directory, kwargs, self.resumed_step)
 
         self.config_init = self.parser.instantiate(
             self.config, instantiators=[(build, nn.Module, True), (place, Logger, True)]
@@ -214,7 +215,7 @@ class SuiteCLI(LightningCLI):
         progress = _progress(given.enable_progress_bar)
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         callbacks = list(given.callbacks or [])
-        own = [progress, ScanReport(), *self._files_of_a_run(given)]
+        own = [progress, ScanReport(), NonFiniteGuard(), *self._files_of_a_run(given)]
         if given.enable_model_summary is not False:
             own.append(ArchitectureTable())
         present = {type(callback) for callback in callbacks}

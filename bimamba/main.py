@@ -4,6 +4,8 @@ Nothing heavy is imported before a verb is known, so `bimamba --help` needs no t
 """
 
 import difflib
+import errno
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -17,13 +19,20 @@ LIGHTNING_VERBS = {
     "test": "evaluate a checkpoint on the test data and write predictions.csv",
     "predict": "write predictions.csv for data without labels",
 }
+# Each lives in `bimamba/<verb>.py`, whose `main(words)` returns the exit status.
+FURTHER_VERBS = {
+    "check": "try a configuration: data, model, files, one batch; leaves nothing behind",
+    "doctor": "look at the installation: versions, devices, scan backends, and cures",
+    "report": "write the page of finished runs: results, curves, pictures, cost",
+}
+VERBS = {**LIGHTNING_VERBS, **FURTHER_VERBS}
 
 HELP = f"""\
 usage: bimamba VERB --config FILE.yaml [--config MORE.yaml] [--key value ...]
 
 Trains bidirectional Mamba and its rivals from YAML files.
 
-{chr(10).join(f"  {verb:<10}{text}" for verb, text in LIGHTNING_VERBS.items())}
+{chr(10).join(f"  {verb:<10}{text}" for verb, text in VERBS.items())}
 
   bimamba VERB --help                every option of a verb
   bimamba fit --config configs/demo/vision.yaml
@@ -37,6 +46,13 @@ Later files and flags win over earlier ones. Results go to runs/EXPERIMENT/RUN.
 """
 
 
+_NO_SPACE = """\
+expected: free space on the disk
+found: none, or a quota that is used up
+where: {}
+cure: free some space and go on with --resume auto; the last complete checkpoint is intact"""
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -44,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Words after `bimamba`; `None` takes them from the shell.
 
     Returns:
-        Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
+        Exit status: 0 done, 1 failed, 2 refused with a cure, 130 interrupted, 143 terminated.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in {"-h", "--help", "help"}:
@@ -56,6 +72,9 @@ def main(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("BIMAMBA_DEBUG") == "1"
     try:
         _check_verb(words[0])
+        if words[0] in FURTHER_VERBS:
+            status: int = importlib.import_module(f"bimamba.{words[0]}").main(words[1:])
+            return status
         from bimamba.cli import run
 
         run(args)
@@ -68,20 +87,26 @@ def main(args: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return 130
     except SystemExit as stop:
+        if type(stop).__name__ == "SIGTERMException":  # Lightning's, after the step was finished.
+            _complain("terminated; go on with --resume auto")
+            return 143
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         if debug:
             raise
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            _complain(_NO_SPACE.format(getattr(error, "filename", None) or "the run directory"))
+            return 1
         _complain(f"{type(error).__name__}: {error}\nrun again with --debug for the traceback")
         return 1
     return 0
 
 
 def _check_verb(verb: str) -> None:
-    if verb not in LIGHTNING_VERBS:
-        near = difflib.get_close_matches(verb, LIGHTNING_VERBS, 1)
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
         raise SuiteError(
-            expected=f"a verb: {', '.join(LIGHTNING_VERBS)}",
+            expected=f"a verb: {', '.join(VERBS)}",
             found=verb,
             where="bimamba VERB",
             cure=f"did you mean {near[0]}?" if near else "see bimamba --help",

@@ -188,3 +188,47 @@ def test_predicting_a_folder_with_untrained_weights_asks_for_a_checkpoint(
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         main(["fit", *TINY, "--debug", "--data.init_args.root", "/nowhere", "--output", "/tmp"])
+
+
+def test_an_output_that_cannot_hold_folders_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["fit", *TINY, "--output", str(tmp_path / "file")]) == 2
+    said = capfd.readouterr().err
+    assert "set --output to a folder you may write to" in said
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_how_to_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from lightning.fabric.plugins.io import torch_io
+
+    save, calls = torch_io._atomic_save, []
+
+    def full(content: object, path: object) -> None:
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(content, path)
+
+    monkeypatch.setattr(torch_io, "_atomic_save", full)
+    assert main(["fit", *TINY, "--output", str(tmp_path), "--run", "full"]) == 1
+    said = capfd.readouterr().err
+    assert "--resume auto" in said
+    assert "Traceback" not in said
+    checkpoint = tmp_path / "demo_vision" / "full" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 3
+
+
+def test_a_diverging_run_names_layer_and_step(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model.init_args.optimizer.lr", "1e30", "--trainer.max_epochs", "3"]
+    words += ["--model.init_args.schedule.warmup_epochs", "0"]
+    assert main(["fit", *TINY, *words, "--output", str(tmp_path)]) == 2
+    said = capfd.readouterr().err
+    assert "layer network." in said
+    assert "optimiser step" in said
