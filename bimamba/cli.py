@@ -112,7 +112,10 @@ class SuiteCLI(LightningCLI):
             help="Name of the experiment; by default the name of the first config file.",
         )
         parser.add_argument(
-            "--run", type=str | None, default=None, help="Name of the run; by default the time."
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="Name of the run; by default the time.",
         )
         parser.add_argument(
             "--output", type=str, default="runs", help="Folder above EXPERIMENT/RUN."
@@ -153,16 +156,18 @@ class SuiteCLI(LightningCLI):
         if self.checkpoint is not None:
             self.resumed_step = inspect_checkpoint(self.checkpoint, config)
         resumed = run_directory_of(Path(self.checkpoint)) if self.checkpoint else None
-        if self.checkpoint is None and config.resume == "auto" and config.run is not None:
+        if self.checkpoint is None and config.resume == "auto" and config.run_name is not None:
             # Killed before its first checkpoint: there is nothing to lose, it starts again.
-            resumed = experiment / config.run if (experiment / config.run).is_dir() else None
-        if verb == "fit" and resumed and config.run in (None, resumed.name):
+            resumed = (
+                experiment / config.run_name if (experiment / config.run_name).is_dir() else None
+            )
+        if verb == "fit" and resumed and config.run_name in (None, resumed.name):
             self.run_directory = claim_run_directory(resumed) if self.execute else resumed
             return
         self.resumed_step = 0
         self.run_directory = new_run_directory(
             experiment,
-            config.run,
+            config.run_name,
             verb,
             create=self.execute and not config.trainer.fast_dev_run,
         )
@@ -171,7 +176,7 @@ class SuiteCLI(LightningCLI):
         """The file that --resume or Lightning's own --ckpt_path means."""
         config = self.config[self.subcommand]
         if config.ckpt_path is None:
-            found = find_checkpoint(config.resume, experiment, config.run, verb)
+            found = find_checkpoint(config.resume, experiment, config.run_name, verb)
             return None if found is None else str(found)
         if config.resume != "never":
             raise SuiteError(

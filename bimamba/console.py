@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bimamba.formats import short
+
 # Advertisements, and facts that the run's own lines state better.
 _SMALL_TALK = ("💡", "Seed set", "TPU available", "GPU available", "Loading `train_dataloader`")
 # The files that a reader may want to open; loggers have folders of their own.
@@ -24,6 +26,9 @@ def silence_small_talk() -> None:
     warnings.filterwarnings("ignore", ".*logs directory .* exists and is not empty.*")
     # True of ordinary loaders; a TrainSampler goes on where the checkpoint left it.
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+    # An evaluation needs no checkpoints of its own, and a branch has its own folder.
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need.*")
+    warnings.filterwarnings("ignore", ".*The dirpath has changed from.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
 
@@ -47,7 +52,8 @@ def print_results(run_directory: Path, page: Path) -> None:
             table.add_column(name, justify="right")
         for metric in last:
             if metric.startswith(("val", "test")):
-                table.add_row(metric, *(f"{c[metric]:.4g}" for c in columns.values()))
+                cells = (short(c[metric]) if metric in c else "" for c in columns.values())
+                table.add_row(metric, *cells)
         if table.row_count:
             console.print(table)
         if best:

@@ -49,7 +49,7 @@ def new_run_directory(experiment: Path, run: str | None, verb: str, *, create: b
             expected="a new run directory",
             found="one that holds files",
             where=str(directory),
-            cure="choose another --run, or delete the folder if its results are not needed",
+            cure="choose another --run_name, or delete the folder if its results are not needed",
         )
     if create:
         _make(directory)
@@ -78,7 +78,7 @@ def claim_run_directory(directory: Path) -> Path:
             expected="a run directory that nobody is using",
             found="another process at work in it",
             where=str(directory),
-            cure="wait for that run, or start this one under another --run",
+            cure="wait for that run, or start this one under another --run_name",
         ) from error
     _claims.append(handle)
     os.environ[_ENVIRONMENT] = str(directory)

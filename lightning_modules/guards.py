@@ -6,9 +6,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from blocks.errors import SuiteError
+from lightning_modules.sharding import FullySharded
 
 
 class NonFiniteGuard(Callback):
@@ -44,7 +46,10 @@ class NonFiniteGuard(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        if not gradients or _all_finite(gradients):
+        finite = _all_finite(gradients)
+        if isinstance(trainer.strategy, FullySharded):  # Each process saw its shards alone.
+            finite = trainer.strategy.reduce_boolean_decision(finite, all=True)
+        if finite:
             self.in_a_row = 0
             return
         if self.mode == "skip" and self.in_a_row < self.patience:
@@ -81,7 +86,9 @@ class NonFiniteGuard(Callback):
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:
-    return bool(torch.stack([t.detach().abs().max() for t in tensors]).isfinite().all())
+    local = [t.to_local() if isinstance(t, DTensor) else t.detach() for t in tensors]
+    extremes = [t.abs().max() for t in local if t.numel()]
+    return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
 def _first_bad_layer(module: LightningModule, batch: Any) -> str | None:

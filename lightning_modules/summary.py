@@ -38,6 +38,7 @@ class RunSummary(Callback):
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self._started = time.monotonic()
+        self._stage = "fit"
         self._earlier_seconds = 0.0
         self._train_seconds = 0.0
         self._batch_started = 0.0
@@ -46,6 +47,7 @@ class RunSummary(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts the clock and leaves a first summary with status `running`."""
+        self._stage = stage
         self._started = time.monotonic()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -87,7 +89,8 @@ class RunSummary(Callback):
         samples, seconds = self._epoch_began
         speed = (self._samples - samples) / max(self._train_seconds - seconds, 1e-9)
         cost = {"perf/samples_per_second": speed, "perf/peak_memory": float(_peak_memory(device))}
-        pl_module.log_dict(cost, on_step=False, on_epoch=True, batch_size=1)
+        options: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max", "batch_size": 1}
+        pl_module.log_dict(cost, on_step=False, on_epoch=True, **options)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the metrics of the best epoch."""
@@ -111,11 +114,14 @@ class RunSummary(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting."""
+        """Goes on counting, unless the checkpoint is only evaluated."""
+        if self._stage != "fit":
+            return
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._earlier_seconds = state_dict["seconds"]
         self._train_seconds = state_dict["train_seconds"]
         self._samples = state_dict["samples"]
+        self._epoch_began = (self._samples, self._train_seconds)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -35,6 +35,7 @@ from lightning_modules.optimization import (
     scaled_lr,
 )
 from lightning_modules.resume import settle
+from lightning_modules.sharding import FullySharded, shard
 
 CHECKPOINT_SCHEMA = 1
 # val_raw: validation of the weights in training beside that of their average (EMA).
@@ -118,8 +119,9 @@ class Workload(Recorded, LightningModule):
         Lightning would average the averages of processes.
         """
         if stage == "train":
-            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=batch_size)
-            self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=batch_size)
+            size: dict[str, Any] = {"batch_size": batch_size}
+            self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, **size)
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, **size)
         else:
             losses = {"val": self.val_loss, "val_raw": self.val_raw_loss, "test": self.test_loss}
             metric = losses[stage]
@@ -137,6 +139,12 @@ class Workload(Recorded, LightningModule):
             self._load_pretrained()  # Before such a strategy shards the network.
         if self.compile_network:
             self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
+
+    def configure_model(self) -> None:
+        """Shards the network where the strategy asks for it."""
+        if isinstance(getattr(self._trainer, "strategy", None), FullySharded):
+            assert self.device_mesh is not None
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Named groups, scaled learning rate and its schedule, from `optimizer` and `schedule`.

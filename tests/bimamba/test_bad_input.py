@@ -125,7 +125,7 @@ def test_a_taken_run_directory_is_not_reused(complaint: Callable[..., str], tmp_
     taken = tmp_path / "runs" / "demo_vision" / "mine"
     taken.mkdir(parents=True)
     (taken / "summary.json").write_text("precious")
-    assert "choose another --run" in complaint("--run", "mine")
+    assert "choose another --run_name" in complaint("--run_name", "mine")
     assert (taken / "summary.json").read_text() == "precious"
 
 
@@ -164,7 +164,7 @@ def test_foreign_weights_as_ckpt_path_point_to_pretrained(
 def test_a_checkpoint_of_another_model_is_refused(
     complaint: Callable[..., str], tmp_path: Path
 ) -> None:
-    assert main(["fit", *TINY, "--output", str(tmp_path), "--run", "small"]) == 0
+    assert main(["fit", *TINY, "--output", str(tmp_path), "--run_name", "small"]) == 0
     file = tmp_path / "demo_vision" / "small" / "checkpoints" / "last.ckpt"
     said = complaint("--ckpt_path", str(file), f"{NETWORK}.dim", "32", verb="validate")
     assert "(1, 1, 16) in the file, (1, 1, 32) in the model" in said
@@ -215,7 +215,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_how_to_go_on(
         save(content, path)
 
     monkeypatch.setattr(torch_io, "_atomic_save", full)
-    assert main(["fit", *TINY, "--output", str(tmp_path), "--run", "full"]) == 1
+    assert main(["fit", *TINY, "--output", str(tmp_path), "--run_name", "full"]) == 1
     said = capfd.readouterr().err
     assert "--resume auto" in said
     assert "Traceback" not in said

@@ -286,8 +286,8 @@ def test_a_run_name_that_is_taken_is_refused(broken: Callable[..., str], tmp_pat
     taken = tmp_path / "runs" / "demo_vision" / "mine"
     taken.mkdir(parents=True)
     (taken / "summary.json").write_text("precious")
-    said = broken("configuration", "--output", str(tmp_path / "runs"), "--run", "mine")
-    assert "choose another --run" in said
+    said = broken("configuration", "--output", str(tmp_path / "runs"), "--run_name", "mine")
+    assert "choose another --run_name" in said
 
 
 def test_a_damaged_pretrained_file_is_named(broken: Callable[..., str], tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_checkpoint_to_go_on_from_is_read_and_compared(
     broken: Callable[..., str], check: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     words = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
-    assert main(["fit", *WORDS, *words, "--output", str(tmp_path), "--run", "x"]) == 0
+    assert main(["fit", *WORDS, *words, "--output", str(tmp_path), "--run_name", "x"]) == 0
     file = tmp_path / "last.ckpt"
     shutil.move(tmp_path / "demo_vision" / "x" / "checkpoints" / "last.ckpt", file)
     status, said = check("--ckpt_path", str(file))

@@ -19,7 +19,7 @@ from tests.demo import TINY
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run directory of a short fit."""
     output = tmp_path_factory.mktemp("runs")
-    assert main(["fit", *TINY, "--output", str(output), "--run", "first"]) == 0
+    assert main(["fit", *TINY, "--output", str(output), "--run_name", "first"]) == 0
     return output / "demo_vision" / "first"
 
 
@@ -30,7 +30,7 @@ def verb(trained: Path, tmp_path: Path) -> Callable[..., Path]:
     def call(name: str, *words: str, config: str = "config.yaml", expect: int = 0) -> Path:
         checkpoint = str(trained / "checkpoints" / "last.ckpt")
         given = ["--config", str(trained / config), "--ckpt_path", checkpoint]
-        status = main([name, *given, "--output", str(tmp_path), "--run", name, *words])
+        status = main([name, *given, "--output", str(tmp_path), "--run_name", name, *words])
         assert status == expect
         return tmp_path / "demo_vision" / name
 
@@ -58,7 +58,7 @@ def test_saved_config_repeats_the_run_bit_for_bit(trained: Path, tmp_path: Path)
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["experiment"] == "demo_vision"
     words = ["--config", str(trained / "config.yaml"), "--output", str(tmp_path)]
-    assert main(["fit", *words, "--run", "again"]) == 0
+    assert main(["fit", *words, "--run_name", "again"]) == 0
     states = [
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for folder in (trained, tmp_path / "demo_vision" / "again")
@@ -69,7 +69,15 @@ def test_saved_config_repeats_the_run_bit_for_bit(trained: Path, tmp_path: Path)
 
 
 def test_workers_do_not_change_the_samples(trained: Path, tmp_path: Path) -> None:
-    words = [*TINY, "--output", str(tmp_path), "--run", "w", "--data.init_args.num_workers", "2"]
+    words = [
+        *TINY,
+        "--output",
+        str(tmp_path),
+        "--run_name",
+        "w",
+        "--data.init_args.num_workers",
+        "2",
+    ]
     assert main(["fit", *words]) == 0
     one, two = (
         json.loads((folder / "summary.json").read_text())["metrics"]["last"]
@@ -97,6 +105,7 @@ def test_test_writes_every_prediction_once(verb: Callable[..., Path]) -> None:
     right = sum(row["label"] == row["prediction"] for row in rows)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["metrics"]["last"]["test/top1"] == pytest.approx(100 * right / 355, abs=1e-3)
+    assert summary["metrics"]["best"] == {}  # The training's best is no result of the test.
     assert (folder / "pictures" / "test_confusion.png").is_file()
 
 
@@ -141,7 +150,7 @@ trainer:
       init_args: {decay: 0.9}
 """
     )
-    cli = run(["fit", *TINY, "--config", str(extra), "--output", str(tmp_path), "--run", "x"])
+    cli = run(["fit", *TINY, "--config", str(extra), "--output", str(tmp_path), "--run_name", "x"])
     assert cli.trainer.current_epoch == 2  # stopped after the first epoch without a gain
     assert cli.trainer.global_step == 2 * 2
     checkpoint = torch.load(
@@ -169,11 +178,12 @@ def test_python_reloads_what_the_command_trained(trained: Path) -> None:
     assert module.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
 
 
-def test_logger_false_and_no_checkpointing_leave_only_config_and_summary(tmp_path: Path) -> None:
+def test_logger_false_and_no_checkpointing_leave_the_least(tmp_path: Path) -> None:
     words = ["--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
-    assert main(["fit", *TINY, *words, "--output", str(tmp_path), "--run", "bare"]) == 0
+    assert main(["fit", *TINY, *words, "--output", str(tmp_path), "--run_name", "bare"]) == 0
     folder = tmp_path / "demo_vision" / "bare"
-    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "pictures", "summary.json"]
+    files = {"config.yaml", "config_changes.yaml", "page.html", "pictures", "summary.json"}
+    assert {p.name for p in folder.iterdir()} == files
 
 
 def test_fast_dev_run_leaves_nothing(tmp_path: Path) -> None:

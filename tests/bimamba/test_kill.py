@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = str(Path(sys.executable).parent / "bimamba")
 EPOCHS = 8
 WORDS = (
-    *("fit", *TINY, "--run", "r", "--resume", "auto", f"{NETWORK}.drop_path", "0.2"),
+    *("fit", *TINY, "--run_name", "r", "--resume", "auto", f"{NETWORK}.drop_path", "0.2"),
     *("--trainer.max_epochs", str(EPOCHS), "--trainer.limit_train_batches", "15"),
     *("--save_every_minutes", "0.002", "--trainer.logger", "true"),
     *("--trainer.callbacks+=EMA", "--trainer.callbacks.decay", "0.9"),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from bimamba.console import print_results
 from bimamba.curves import chart, thinned
 from bimamba.formats import duration, memory, short
 from bimamba.main import main
@@ -319,3 +320,17 @@ def test_numbers_read_well() -> None:
         *("2.3 s", "1 min 0 s", "2 min 45 s", "2 h 1 min")
     ]
     assert [memory(x) for x in (300 * 2**20, 3 * 2**29)] == ["300 MiB", "1.50 GiB"]
+
+
+def test_the_table_at_the_end_takes_diverged_and_partly_known_metrics(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run()
+    last = {**SUMMARY["metrics"]["last"], "val/new": 1.5}
+    summary = {**SUMMARY, "metrics": {**SUMMARY["metrics"], "last": last}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    print_results(folder, folder / "page.html")
+    out = capsys.readouterr().out
+    assert "not finite" in out
+    assert "val/new" in out
+    assert out.splitlines()[-1] == f"open in a browser: {folder / 'page.html'}"

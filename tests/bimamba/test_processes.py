@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from tests.conftest import ROOT
-from tests.demo import TINY
+from tests.demo import NETWORK, TINY
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(sys.executable).parent / "bimamba"
@@ -34,27 +36,90 @@ def summary(run: Path) -> dict[str, object]:
     return content
 
 
-TWO = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
+def processes(count: int, strategy: str = "ddp") -> tuple[str, ...]:
+    return ("--trainer.strategy", strategy, "--trainer.devices", str(count))
 
 
-def test_two_processes_report_what_one_reports(tmp_path: Path) -> None:
-    words = [*TINY, "--output", str(tmp_path)]
-    bimamba("fit", *words, *TWO, "--run", "fit")
-    assert sorted(p.name for p in (tmp_path / "demo_vision").iterdir()) == ["fit"]
-    checkpoint = tmp_path / "demo_vision" / "fit" / "checkpoints" / "last.ckpt"
-    whole = [*words, "--trainer.limit_val_batches", "null", "--ckpt_path", str(checkpoint)]
-    bimamba("test", *whole, "--run", "one")
-    bimamba("test", *whole, *TWO, "--run", "two")
-    one, two = (summary(tmp_path / "demo_vision" / name) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        assert two[name] == pytest.approx(value, abs=1e-5), name
-    tables = []
-    for name in ("one", "two"):
-        with (tmp_path / "demo_vision" / name / "predictions.csv").open() as file:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of a fit on two processes, on a set of 13 validation images."""
+    output = tmp_path_factory.mktemp("runs")
+    data = output / "data"
+    for split, count in (("train", 12), ("val", 7)):
+        for label in range(2):
+            (data / split / str(label)).mkdir(parents=True)
+            for i in range(count - label * (split == "val")):
+                picture = Image.effect_noise((16, 16), 10 + 40 * label + i)
+                picture.save(data / split / str(label) / f"{i}.png")
+    bimamba("fit", *words(output), *processes(2), "--run_name", "fit")
+    return output
+
+
+def words(output: Path) -> tuple[str, ...]:
+    small = ("--data.init_args.root", str(output / "data"), "--data.init_args.batch_size", "4")
+    return (*TINY, *small, f"{NETWORK}.num_classes", "2", "--output", str(output))
+
+
+def test_children_of_a_run_make_no_folders_of_their_own(trained: Path) -> None:
+    assert sorted(p.name for p in (trained / "demo_vision").iterdir()) == ["fit"]
+
+
+def test_one_two_and_three_processes_report_the_same(trained: Path) -> None:
+    checkpoint = str(trained / "demo_vision" / "fit" / "checkpoints" / "last.ckpt")
+    given = (*words(trained), "--ckpt_path", checkpoint, "--data.init_args.val_batch_size", "3")
+    metrics, tables = [], []
+    for count in (1, 2, 3):
+        strategy = processes(count) if count > 1 else ()
+        bimamba("test", *given, *strategy, "--run_name", f"test{count}")
+        folder = trained / "demo_vision" / f"test{count}"
+        found = summary(folder)
+        metrics.append({k: v for k, v in found.items() if k.startswith("test/")})
+        with (folder / "predictions.csv").open() as file:
             tables.append([(r["index"], r["prediction"]) for r in csv.DictReader(file)])
-    assert len(tables[0]) == 355
-    assert tables[0] == tables[1]
+    assert len(tables[0]) == 13
+    assert tables[0] == tables[1] == tables[2]
+    for other in metrics[1:]:
+        assert other == pytest.approx(metrics[0], rel=1e-6, abs=1e-6)
+
+
+def test_torchrun_starts_one_run(trained: Path) -> None:
+    torchrun = [str(SCRIPT.parent / "torchrun"), "--nproc_per_node", "2", str(SCRIPT)]
+    given = [*words(trained), *processes(2), "--run_name", "torchrun"]
+    done = subprocess.run(
+        [*torchrun, "fit", *given],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (trained / "demo_vision" / "torchrun" / "checkpoints" / "last.ckpt").is_file()
+    assert sum("torchrun" in p.name for p in (trained / "demo_vision").iterdir()) == 1
+
+
+def test_sharded_parameters_train_to_the_same_weights(trained: Path) -> None:
+    fragment = str(ROOT / "configs" / "trainer" / "fsdp2.yaml")
+    bimamba(
+        "fit",
+        *words(trained),
+        "--config",
+        fragment,
+        "--trainer.devices",
+        "2",
+        "--run_name",
+        "fsdp2",
+    )
+    folder = trained / "demo_vision"
+    one, other = (
+        torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("fit", "fsdp2")
+    )
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, other[name], atol=1e-5), name
+    path = str(folder / "fsdp2" / "checkpoints" / "last.ckpt")
+    bimamba("test", *words(trained), "--ckpt_path", path, "--run_name", "reload")
 
 
 def test_the_commands_of_the_readme_parse(tmp_path: Path) -> None:
@@ -71,7 +136,7 @@ def test_interrupting_a_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:
     import signal
     import time
 
-    words = [str(SCRIPT), "fit", *TINY, "--output", str(tmp_path), "--run", "cut"]
+    words = [str(SCRIPT), "fit", *TINY, "--output", str(tmp_path), "--run_name", "cut"]
     words += ["--trainer.max_epochs", "1000", "--trainer.limit_train_batches", "null"]
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     last = tmp_path / "demo_vision" / "cut" / "checkpoints" / "last.ckpt"
@@ -85,7 +150,14 @@ def test_interrupting_a_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "demo_vision" / "cut" / "summary.json").read_text())
     assert content["status"] == "interrupted"
     done = bimamba(
-        "validate", *TINY, "--ckpt_path", str(last), "--output", str(tmp_path), "--run", "after"
+        "validate",
+        *TINY,
+        "--ckpt_path",
+        str(last),
+        "--output",
+        str(tmp_path),
+        "--run_name",
+        "after",
     )
     assert "val/top1" in done.stdout
 

@@ -36,14 +36,16 @@ def rows(output: Path, name: str) -> list[dict[str, str]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Output folder of an uninterrupted run of four epochs."""
     output = tmp_path_factory.mktemp("whole")
-    assert fit(output, "--run", "r", "--trainer.max_epochs", "4", "--seed_everything", "5") == 0
+    assert (
+        fit(output, "--run_name", "r", "--trainer.max_epochs", "4", "--seed_everything", "5") == 0
+    )
     return output
 
 
 def cut(output: Path, epochs: int = 2) -> None:
     """A run of four epochs that stopped after some, as if the machine had died."""
     code = fit(
-        output, "--run", "r", "--trainer.max_epochs", "4", "--seed_everything", "5",
+        output, "--run_name", "r", "--trainer.max_epochs", "4", "--seed_everything", "5",
         "--trainer.max_steps", str(3 * epochs),
     )  # fmt: skip
     assert code == 0
@@ -98,9 +100,9 @@ def test_a_run_that_died_before_its_first_checkpoint_starts_again(tmp_path: Path
     last(tmp_path, "r").unlink()
     for best in last(tmp_path, "r").parent.glob("best*"):
         best.unlink()
-    assert fit(tmp_path, "--resume", "auto", "--run", "r") == 0
+    assert fit(tmp_path, "--resume", "auto", "--run_name", "r") == 0
     assert [int(r["epoch"]) for r in rows(tmp_path, "r") if r["val/top1"]] == [0, 1]
-    assert fit(tmp_path, "--run", "r") == 2
+    assert fit(tmp_path, "--run_name", "r") == 2
 
 
 def test_auto_without_a_run_starts_afresh_and_a_finished_one_is_left_alone(
@@ -129,7 +131,7 @@ def test_slurms_checkpoint_wins_where_it_is_newer(whole: Path, tmp_path: Path) -
 
 
 def test_validate_takes_the_newest_run_by_itself(whole: Path, tmp_path: Path) -> None:
-    words = ["--output", str(whole), "--resume", "auto", "--run", "check"]
+    words = ["--output", str(whole), "--resume", "auto", "--run_name", "check"]
     assert main(["validate", *TINY, *words]) == 0
     found = json.loads((whole / "demo_vision" / "check" / "summary.json").read_text())
     expected = json.loads((whole / "demo_vision" / "r" / "summary.json").read_text())
@@ -169,7 +171,7 @@ def test_a_resume_path_without_checkpoint_is_named(
 
 
 def test_a_named_file_and_another_run_name_branch_off(whole: Path, tmp_path: Path) -> None:
-    words = ["--resume", str(last(whole, "r")), "--run", "branch", "--trainer.max_epochs", "5"]
+    words = ["--resume", str(last(whole, "r")), "--run_name", "branch", "--trainer.max_epochs", "5"]
     assert fit(whole, *words) == 0
     assert torch.load(last(whole, "branch"), weights_only=True)["global_step"] == 15
     assert torch.load(last(whole, "r"), weights_only=True)["global_step"] == 12

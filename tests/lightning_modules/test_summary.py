@@ -1,5 +1,6 @@
 """summary.json: one schema, valid at any moment, true about how the run ended."""
 
+import csv
 import json
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 from torch.utils.data import DataLoader
@@ -195,6 +197,16 @@ def test_samples_per_second_leave_validation_out(tmp_path: Path) -> None:
     assert found["seconds"] >= 0.5
     assert found["samples_per_second"] > 12 / 0.5
     assert read(tmp_path)["samples_per_second"] == found["samples_per_second"]
+
+
+def test_every_epoch_logs_its_speed_and_memory_once(tmp_path: Path) -> None:
+    found = fit(tmp_path, values=(0.1, 0.2, 0.3), logger=CSVLogger(tmp_path, "", ""))
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["perf/samples_per_second"]]
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert all(float(row["perf/samples_per_second"]) > 0 for row in rows)
+    assert float(rows[-1]["perf/peak_memory"]) == pytest.approx(found["peak_memory"], rel=0.1)
+    assert not [name for name in found["metrics"]["last"] if name.startswith("perf/")]
 
 
 def test_evaluation_alone_has_no_speed(tmp_path: Path) -> None:
