@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 		--editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-demo: demo-vision ## train a small Vision Mamba on embedded images
+demo: demo-vision ## train a small Vision Mamba on embedded images; its last line is a page to open
 
 demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data (demo-vision)
 	$(BIN)/bimamba fit --config $<

@@ -19,7 +19,9 @@ from lightning_modules.workload import Workload
 _LOGGED = ("model", "data", "trainer", "seed_everything")
 
 
-def build_logger(kind: type[Logger], directory: Path, options: Mapping[str, Any]) -> Logger:
+def build_logger(
+    kind: type[Logger], directory: Path, options: Mapping[str, Any], resumed_step: int = 0
+) -> Logger:
     """Builds a logger whose files lie in the run directory unless told otherwise.
 
     Args:
@@ -27,6 +29,8 @@ def build_logger(kind: type[Logger], directory: Path, options: Mapping[str, Any]
         directory: `runs/EXPERIMENT/RUN`; a `save_dir` of `.` means this one.
         options: Arguments of the logger. A W&B run takes name and group from the directory, and in
             a resumed run the id of the W&B run that is there already.
+        resumed_step: Steps of the checkpoint that the run goes on from; TensorBoard forgets what
+            an interrupted run logged after it.
     """
     options = dict(options)
     if str(options.get("save_dir")) == ".":
@@ -40,6 +44,8 @@ def build_logger(kind: type[Logger], directory: Path, options: Mapping[str, Any]
             "resume": "allow",
         }
         options |= {name: options.get(name) or value for name, value in found.items()}
+    elif issubclass(kind, TensorBoardLogger) and resumed_step:
+        options["purge_step"] = resumed_step
     return kind(**options)
 
 
