@@ -115,8 +115,8 @@ def run_page(run: RunFiles) -> str:
 def _head(run: RunFiles) -> str:
     status = run.status if run.status in {*_STATUS, "finished"} else "unknown"
     workload = escape(str(run.summary.get("workload") or "unknown workload"))
-    notes = [_STATUS[status]] if status in _STATUS else []
-    lines = "".join(f'<p class="problem">{escape(note)}</p>' for note in notes + run.problems)
+    lines = f'<p class="{status}">{_STATUS[status]}</p>' if status in _STATUS else ""
+    lines += "".join(f'<p class="problem">{escape(problem)}</p>' for problem in run.problems)
     return (
         f'<header><p class="soft">{escape(run.experiment)}</p><h1>{escape(run.run)}</h1>'
         f'<p>{workload}, <span class="status {status}">{status}</span></p>{lines}</header>'
@@ -125,23 +125,23 @@ def _head(run: RunFiles) -> str:
 
 def _tiles(run: RunFiles) -> str:
     best, last = run.metrics("best"), run.metrics("last")
-    better = {"max": "higher is better", "min": "lower is better"}.get(
-        str(run.summary.get("mode")), ""
-    )
+    better = "higher is better" if run.summary.get("mode") == "max" else "lower is better"
     tiles: list[tuple[str, str, str]] = []
     if run.monitor in best:
         at = f"at step {short(run.number('best_step'))}"
         tiles.append((f"best {run.monitor}", with_unit(run.monitor, best[run.monitor]), at))
     for name, value in last.items():
-        if name.partition("/")[2] == run.monitor.partition("/")[2] and name[:4] in {"val/", "test"}:
+        stage, _, metric = name.partition("/")
+        if metric == run.monitor.partition("/")[2] and stage in {"val", "test"}:
             tiles.append((f"last {name}", with_unit(name, value), better))
     steps, epochs = run.number("steps"), run.number("epochs")
     length = f"{short(steps)} steps, {short(epochs)} epochs" if steps else ""
+    trained = f"{short(run.number('trainable_params'))} trained"
     costs = (
         ("time", run.number("seconds"), duration, length),
         ("training speed", run.number("samples_per_second"), short, "samples per second"),
         ("peak memory", run.number("peak_memory"), memory, "of the GPU, else the process"),
-        ("parameters", run.number("params"), short, _trainable(run)),
+        ("parameters", run.number("params"), short, trained),
     )
     tiles += [(name, form(value), note) for name, value, form, note in costs if value is not None]
     cards = "".join(
@@ -204,15 +204,13 @@ def _pictures(run: RunFiles) -> str:
 
 
 def _configuration(run: RunFiles) -> str:
-    if not run.config:
-        return ""
     merged = yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)
     changes = f"<h3>What differs from the defaults</h3><pre>{escape(run.changes)}</pre>"
-    return (
-        f'<h2>Configuration</h2><div class="card">{changes if run.changes else ""}'
-        f"<details><summary>everything, defaults included</summary><pre>{escape(merged)}</pre>"
-        "</details></div>"
+    everything = f"<summary>everything, defaults included</summary><pre>{escape(merged)}</pre>"
+    card = (
+        f'<div class="card">{changes if run.changes else ""}<details>{everything}</details></div>'
     )
+    return f"<h2>Configuration</h2>{card}" if run.config else ""
 
 
 def _origin(run: RunFiles) -> str:
@@ -253,8 +251,3 @@ def _table(rows: Iterable[Sequence[str]], kind: str = "") -> str:
 def _link(path: Path, directory: Path) -> str:
     name = path.relative_to(directory).as_posix()
     return f'<a href="./{quote(name)}">{escape(name)}</a>'
-
-
-def _trainable(run: RunFiles) -> str:
-    trainable = run.number("trainable_params")
-    return f"{short(trainable)} trained" if trainable is not None else ""
