@@ -41,8 +41,10 @@ def data(case: Case) -> str:
     info = getattr(datamodule, "info", None)
     if classes := getattr(info, "class_names", None):
         counts.append(f"{len(classes)} classes")
-    where = getattr(info, "root", None)
-    return ", ".join(counts) + (f", from {short(Path(where))}" if where else "")
+    if root := getattr(info, "root", None):
+        embedded = " (embedded)" if getattr(info, "synthetic", False) else ""
+        counts.append(f"from {short(Path(root))}{embedded}")
+    return ", ".join(counts)
 
 
 def samples(case: Case) -> str:

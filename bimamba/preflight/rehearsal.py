@@ -108,7 +108,7 @@ def training_batch(case: Case) -> str:
             raise
         first.later_error = error  # The next step's to tell.
     text = f"loss {first.loss:.4g}, gradients for all {first.parameters} parameters"
-    text += f", {first.seconds:.2g} s"
+    text += f", {first.seconds:.1f} s"
     if trainer.strategy.root_device.type == "cuda":
         text += f", {size(torch.cuda.max_memory_allocated())} of GPU memory"
     return text

@@ -191,3 +191,27 @@ def test_a_broken_finding_decides_the_status(
 def test_words_that_doctor_does_not_know_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--config", "x.yaml"]) == 2
     assert "bimamba check" in capsys.readouterr().err
+
+
+def test_a_driver_that_torch_does_not_see_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: "nvidia-smi")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    (found,) = doctor.devices()
+    assert found.state == "warning"
+    assert "sees no CUDA device" in found.text
+
+
+def test_a_gpu_that_fails_its_first_operation_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device\nmore")
+
+    gpu = namedtuple("gpu", "name total_memory")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: gpu("Old", 4e9))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.zeros", fail)
+    (found,) = doctor.devices()
+    assert (found.topic, found.state) == ("cuda:0", "broken")
+    assert found.text.endswith("no kernel image is available for execution on the device")
