@@ -78,7 +78,7 @@ class NonFiniteGuard(Callback):
 
     def _culprit(self, module: LightningModule) -> str:
         """The first layer with a non-finite output, else the parameters with such gradients."""
-        if (layer := _first_bad_layer(module, self._batch)) is not None:
+        if (layer := first_bad_layer(module, self._batch)) is not None:
             return f"a non-finite output of layer {layer}"
         named = ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None)
         bad = [name for name, gradient in named if not bool(gradient.isfinite().all())]
@@ -91,8 +91,15 @@ def _all_finite(tensors: list[Tensor]) -> bool:
     return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
-def _first_bad_layer(module: LightningModule, batch: Any) -> str | None:
-    """Runs the batch once more and listens; what fails here must not hide the first failure."""
+def first_bad_layer(module: LightningModule, batch: Any) -> str | None:
+    """The first layer with a non-finite output, `None` if there is none or the batch is unknown.
+
+    Runs the batch once more and listens; what fails here must not hide the first failure.
+
+    Args:
+        module: Has a `network`.
+        batch: The batch in question.
+    """
     found: list[str] = []
 
     def listen(name: str) -> Any:

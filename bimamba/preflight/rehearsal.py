@@ -20,6 +20,7 @@ from bimamba.cli import SuiteCLI
 from bimamba.findings import size
 from bimamba.preflight.case import Case
 from blocks.errors import SuiteError
+from lightning_modules.guards import first_bad_layer
 from lightning_modules.workload import Workload
 
 
@@ -37,12 +38,13 @@ class FirstBatch(Callback):
         self.loss, self.seconds, self.parameters = math.nan, 0.0, 0
         self.metrics: dict[str, Tensor] = {}
         self.later_error: Exception | None = None
+        self._batch: Any = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Starts the clock."""
-        self.seconds = -time.monotonic()
+        """Starts the clock, and keeps the batch in case its loss has to be explained."""
+        self.seconds, self._batch = -time.monotonic(), batch
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
@@ -50,9 +52,10 @@ class FirstBatch(Callback):
         """The loss is a finite number."""
         self.loss = loss.item() * trainer.accumulate_grad_batches
         if not math.isfinite(self.loss):
+            layer = first_bad_layer(pl_module, self._batch)
             raise SuiteError(
                 expected="a finite loss for the first batch",
-                found=f"{self.loss}",
+                found=f"{self.loss}" + (f", from layer {layer}" if layer else ""),
                 where=f"{type(pl_module).__name__}, first training batch",
                 cure="try --trainer.precision 32-true, and --trainer.detect_anomaly true, which "
                 "names the operation; look for log(0), x / 0 and labels out of range",

@@ -57,6 +57,12 @@ class Overflow(Linear):
         return super().forward(images) / 0
 
 
+class Explosion(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.constant_(self.head.weight, 1e38)
+
+
 class Cusp(Linear):
     def forward(self, images):
         return super().forward(images) + (0 * self.head.bias).norm() ** 0.5
@@ -254,6 +260,13 @@ def test_a_loss_that_is_not_finite_is_refused(
     assert "expected: a finite loss" in said
     assert "found: nan" in said
     assert "--trainer.detect_anomaly true" in said
+
+
+def test_a_layer_that_makes_the_loss_infinite_is_named(
+    broken: Callable[..., str], faulty: Callable[[str], list[str]]
+) -> None:
+    said = broken("training batch", *faulty("Explosion"))
+    assert "found: nan, from layer network.head" in said
 
 
 def test_a_gradient_that_is_not_finite_is_named(
