@@ -1,19 +1,6 @@
-"""Numbers as people read them: four digits, a unit, and words where there is no number."""
+"""Numbers as people read them: four digits, and words where there is no number."""
 
 import math
-
-# Units of metrics by the last part of their names; what is not here is a pure number.
-_UNITS = {
-    "top1": "%",
-    "top5": "%",
-    "samples_per_second": "samples/s",
-    "peak_memory": "bytes",
-}
-
-
-def unit(metric: str) -> str:
-    """Unit of a metric such as `val/top1`; empty for a pure number."""
-    return _UNITS.get(metric.rpartition("/")[2], "")
 
 
 def short(value: float | None) -> str:
@@ -23,11 +10,6 @@ def short(value: float | None) -> str:
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def with_unit(metric: str, value: float | None) -> str:
-    """Value of a metric with its unit."""
-    return f"{short(value)} {unit(metric)}".rstrip()
 
 
 def memory(size: float) -> str:

@@ -8,7 +8,7 @@ Whatever the files say is escaped.
 import base64
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +17,7 @@ import yaml
 
 from bimamba import curves
 from bimamba.curves import chart
-from bimamba.formats import duration, memory, short, unit, with_unit
+from bimamba.formats import duration, memory, short
 from bimamba.run_files import PICTURES, Point, RunFiles, read_run
 from blocks.files import write_text
 
@@ -129,11 +129,11 @@ def _tiles(run: RunFiles) -> str:
     tiles: list[tuple[str, str, str]] = []
     if run.monitor in best:
         at = f"at step {short(run.number('best_step'))}"
-        tiles.append((f"best {run.monitor}", with_unit(run.monitor, best[run.monitor]), at))
-    for name, value in last.items():
+        tiles.append((f"best {run.monitor}", _value(run, run.monitor, best), at))
+    for name in last:
         stage, _, metric = name.partition("/")
         if metric == run.monitor.partition("/")[2] and stage in {"val", "test"}:
-            tiles.append((f"last {name}", with_unit(name, value), better))
+            tiles.append((f"last {name}", _value(run, name, last), better))
     steps, epochs = run.number("steps"), run.number("epochs")
     length = f"{short(steps)} steps, {short(epochs)} epochs" if steps else ""
     trained = f"{short(run.number('trainable_params'))} trained"
@@ -152,6 +152,10 @@ def _tiles(run: RunFiles) -> str:
     return f'<div class="tiles">{cards}</div>' if cards else ""
 
 
+def _value(run: RunFiles, name: str, metrics: Mapping[str, float | None]) -> str:
+    return f"{short(metrics[name])} {run.unit(name)}".rstrip()
+
+
 def _metrics(run: RunFiles) -> str:
     best, last = run.metrics("best"), run.metrics("last")
     names = [n for n in {**best, **last} if not n.endswith("_step") and not n.startswith("lr/")]
@@ -159,7 +163,7 @@ def _metrics(run: RunFiles) -> str:
         return "<h2>Metrics</h2><p>No metrics yet.</p>"
     columns = {"best": best, "last": last} if best else {"last": last}
     rows = [
-        [f"{n} ({unit(n)})" if unit(n) else n]
+        [f"{n} ({run.unit(n)})" if run.unit(n) else n]
         + [short(c[n]) if n in c else "" for c in columns.values()]
         for n in sorted(names)
     ]
@@ -172,7 +176,7 @@ def _charts(run: RunFiles) -> str:
     groups: dict[tuple[int, str, str], dict[str, Sequence[Point]]] = {}
     for name in sorted(run.curves, key=lambda name: (not name.endswith("_step"), name)):
         stage, _, metric = name.partition("/")
-        metric, points, measure = metric.removesuffix("_step"), run.curves[name], unit(name)
+        metric, points, measure = metric.removesuffix("_step"), run.curves[name], run.unit(name)
         rank = 0 if metric == run.monitor.partition("/")[2] else 1 if metric == "loss" else 2
         if stage == "lr":
             rank, metric = 3, "learning rate"

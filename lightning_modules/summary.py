@@ -151,6 +151,7 @@ class RunSummary(Callback):
                 "seed": run_seed(),
                 "monitor": module.monitor,
                 "mode": module.mode,
+                "units": dict(module.units),
                 "metrics": {"best": self.best, "last": metrics, "raw": raw},
                 "best_step": self.best_step,
                 "epochs": trainer.current_epoch,

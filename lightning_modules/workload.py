@@ -7,6 +7,7 @@ constructor call, so inference needs neither the data set nor the YAML.
 
 import os
 import random
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -57,6 +58,8 @@ class Workload(Recorded, LightningModule):
 
     monitor: ClassVar[str]
     mode: ClassVar[Literal["min", "max"]]
+    # By the name after the stage; a metric without one is a pure number.
+    units: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class ImageClassification(Workload):
 
     monitor = "val/top1"
     mode = "max"
+    units = {"top1": "%", "top5": "%"}
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ SUMMARY: dict[str, Any] = {
     "seed": 3,
     "monitor": "val/top1",
     "mode": "max",
+    "units": {"top1": "%"},
     "metrics": {
         "best": {"val/top1": 97.125, "val/loss": 0.25, "train/loss": 0.5},
         "last": {"val/top1": 96.5, "val/loss": None, "train/loss": 0.375},
