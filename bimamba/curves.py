@@ -148,11 +148,10 @@ class _Axis:
 
 
 def _frame(x: _Axis, y: _Axis, ticks: list[float]) -> str:
-    digits = next(n for n in range(3, 18) if len({f"{t:.{n}g}" for t in ticks}) == len(ticks))
     parts = [
         f'<path class="rule" d="M{_LEFT} {y(tick)}H{_RIGHT}"/>'
-        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.{digits}g}</text>'
-        for tick in ticks
+        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{label}</text>'
+        for tick, label in zip(ticks, _labels(ticks), strict=True)
     ]
     for tick in _ticks(x.low, x.high):
         if x.low <= tick <= x.high and tick == int(tick):
@@ -200,3 +199,13 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(unit * times for times in (1, 2, 2.5, 5, 10) if unit * times >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [i * step for i in range(first, last + 1)]
+
+
+def _labels(ticks: list[float]) -> list[str]:
+    """Ticks with as many digits as tell them apart, without exponents where that fits."""
+    step, largest = ticks[1] - ticks[0], max(abs(tick) for tick in ticks)
+    if step >= 1e-4 and largest < 1e5:
+        places = next(n for n in range(9) if abs(round(step, n) - step) < step * 1e-3)
+        return [f"{tick:.{places}f}" for tick in ticks]
+    digits = next(n for n in range(2, 18) if len({f"{t:.{n}g}" for t in ticks}) == len(ticks))
+    return [f"{tick:.{digits}g}" for tick in ticks]

@@ -17,7 +17,6 @@ import yaml
 from blocks.errors import SuiteError
 
 T = TypeVar("T")
-_COST_UNITS = {"samples_per_second": "samples/s", "peak_memory": "bytes"}
 # Beyond what float32 holds: such a value is no result, and no axis reaches it.
 _LARGEST = 1e39
 PICTURES = {".gif": "gif", ".jpeg": "jpeg", ".jpg": "jpeg", ".png": "png", ".webp": "webp"}
@@ -85,7 +84,7 @@ class RunFiles:
     def unit(self, metric: str) -> str:
         """Unit of a metric such as `val/top1`; empty for a pure number."""
         name = metric.rpartition("/")[2]
-        return str(self.section("units").get(name) or _COST_UNITS.get(name, ""))
+        return str(self.section("units").get(name) or ("bytes" if name == "peak_memory" else ""))
 
     def number(self, name: str) -> float | None:
         """A number of the summary, such as `seconds` or `params`."""

@@ -265,6 +265,21 @@ def test_any_range_of_values_can_be_drawn(values: list[float]) -> None:
     assert len(set(labels)) == len(labels) >= 3
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1017.0, 1120.0], ["1000", "1050", "1100", "1150"]),
+        ([0.0, 0.002], ["0.0000", "0.0005", "0.0010", "0.0015", "0.0020"]),
+        ([-0.3, 0.9], ["-0.5", "0.0", "0.5", "1.0"]),
+        ([0.0, 2e-5], ["0", "5e-06", "1e-05", "1.5e-05", "2e-05"]),
+        ([61.0, 97.0], ["60", "70", "80", "90", "100"]),
+    ],
+)
+def test_an_axis_has_round_labels(values: list[float], labels: list[str]) -> None:
+    text = chart("x", "", {"val/x": [Point(i, value) for i, value in enumerate(values)]})
+    assert re.findall(r'text-anchor="end">([^<]*)<', text) == labels
+
+
 def test_thinning_keeps_ends_peaks_and_gaps() -> None:
     values = [float(i % 7) for i in range(100_000)]
     values[31_415], values[64_000] = 1000.0, float("nan")
