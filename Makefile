@@ -27,7 +27,7 @@ demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data (dem
 demo-all: $(patsubst configs/demo/%.yaml,demo-%,$(wildcard configs/demo/*.yaml)) ## every demo
 
 test: $(STAMP) ## the test suite, in under 8 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP) ## tests that start processes
 	$(BIN)/python -m pytest -m slow --timeout 600

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -15,6 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Generated data goes to one folder per test session, never to the user's cache."""
     os.environ["BIMAMBA_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    torch.set_num_threads(1)  # Tiny networks lose more time to threads than they gain.
     sys.argv = ["bimamba"]  # LightningCLI looks at it even when it is given its words.
 
 
