@@ -16,6 +16,8 @@ from blocks.errors import SuiteError
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.vision.metrics import TopK
 from lightning_modules.vision.mixing import Mixing, mix_batch
+from lightning_modules.vision.pictures import ClassificationPictures
+from lightning_modules.vision.predictions import PredictionTable
 from lightning_modules.workload import Batch, Stage, Workload, run_seed
 
 
@@ -72,9 +74,6 @@ class ImageClassification(Workload):
 
     def configure_callbacks(self) -> list[Callback]:
         """Pictures and prediction files, unless the trainer has its own or only tries things."""
-        from lightning_modules.vision.pictures import ClassificationPictures
-        from lightning_modules.vision.predictions import PredictionTable
-
         if getattr(self.trainer, "fast_dev_run", False):
             return []
         present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}

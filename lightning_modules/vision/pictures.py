@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blocks.files import atomic_path
 from lightning_modules.media import log_media
-from lightning_modules.vision.image_classification import ImageClassification
+from lightning_modules.workload import Workload
 
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
@@ -81,7 +81,7 @@ class ClassificationPictures(Callback):
         self._draw(trainer, pl_module, "test")
 
     def _reset(self, module: LightningModule) -> None:
-        assert isinstance(module, ImageClassification)
+        assert isinstance(module, Workload)
         classes = len(module.info["class_names"])
         self._shown = []
         # Spread over the whole set: validation images come class by class.
@@ -106,7 +106,7 @@ class ClassificationPictures(Callback):
         self._seen += len(labels)
 
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        assert isinstance(module, ImageClassification)
+        assert isinstance(module, Workload)
         confusion = trainer.strategy.reduce(self._confusion, reduce_op="sum")
         self._drawn = time.monotonic()
         if not trainer.is_global_zero or not self._shown:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
-from lightning_modules.vision.image_classification import ImageClassification
+from lightning_modules.workload import Workload
 
 Row = tuple[int, str, str, str, str, str]
 COLUMNS = ("index", "path", "label", "prediction", "probability", "top5")
@@ -34,7 +34,7 @@ class PredictionTable(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes sure that classes have names before hours of work."""
         self._rows = []
-        assert isinstance(pl_module, ImageClassification)
+        assert isinstance(pl_module, Workload)
         if not pl_module.info.get("class_names"):
             raise SuiteError(
                 expected="class names, stored in a checkpoint of this suite",
@@ -76,7 +76,7 @@ class PredictionTable(Callback):
         self._write(trainer)
 
     def _add(self, module: LightningModule, probabilities: Tensor, batch: dict[str, Any]) -> None:
-        assert isinstance(module, ImageClassification)
+        assert isinstance(module, Workload)
         names = module.info["class_names"]
         best, guesses = probabilities.float().cpu().topk(min(5, len(names)), dim=1)
         for i, path in enumerate(batch["path"]):

@@ -1,6 +1,9 @@
 """The table of promises of the moving average, each with the run that would break it."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from blocks.errors import SuiteError
 from lightning_modules.ema import EMA
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.workload import Batch, Stage, Workload
+from tests.conftest import ROOT
 
 
 class Scalar(Recorded, nn.Module):
@@ -273,3 +277,13 @@ def test_sharded_strategies_are_refused_with_the_cure(tmp_path: Path) -> None:
 def test_a_decay_outside_its_range_is_refused() -> None:
     with pytest.raises(SuiteError, match=r"decay in \[0, 1\)"):
         EMA(decay=1.0)
+
+
+@pytest.mark.slow
+def test_two_processes_hold_the_same_average(tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    script = [sys.executable, "-m", "tests.lightning_modules.ema_on_two_processes", str(answer)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert answer.read_text() == "2 True 4"
