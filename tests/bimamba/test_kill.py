@@ -18,6 +18,8 @@ from tests.demo import NETWORK, TINY
 pytestmark = pytest.mark.slow
 SCRIPT = str(Path(sys.executable).parent / "bimamba")
 EPOCHS = 8
+# Runs with two kills each; more of them on a day when there is time.
+REPETITIONS = int(os.environ.get("BIMAMBA_KILLED_RUNS", "5"))
 WORDS = (
     *("fit", *TINY, "--run_name", "r", "--resume", "auto", f"{NETWORK}.drop_path", "0.2"),
     *("--trainer.max_epochs", str(EPOCHS), "--trainer.limit_train_batches", "15"),
@@ -60,7 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return content(output)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(REPETITIONS))
 def test_a_run_killed_at_random_moments_ends_with_equal_weights(
     tmp_path: Path, whole: dict[str, object], seed: int
 ) -> None:
