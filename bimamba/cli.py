@@ -152,25 +152,31 @@ class SuiteCLI(LightningCLI):
         experiment = Path(config.trainer.default_root_dir or config.output) / config.experiment
         verb = str(self.subcommand)
         self.checkpoint = self._checkpoint(experiment, verb)
-        self.resumed_step = 0
-        if self.checkpoint is not None:
-            self.resumed_step = inspect_checkpoint(self.checkpoint, config)
-        resumed = run_directory_of(Path(self.checkpoint)) if self.checkpoint else None
-        if self.checkpoint is None and config.resume == "auto" and config.run_name is not None:
-            # Killed before its first checkpoint: there is nothing to lose, it starts again.
-            resumed = (
-                experiment / config.run_name if (experiment / config.run_name).is_dir() else None
-            )
-        if verb == "fit" and resumed and config.run_name in (None, resumed.name):
-            self.run_directory = claim_run_directory(resumed) if self.execute else resumed
+        steps = inspect_checkpoint(self.checkpoint, config) if self.checkpoint else 0
+        earlier = self._earlier_directory(experiment) if verb == "fit" else None
+        self.resumed_step = steps if earlier else 0
+        if earlier is not None:
+            self.run_directory = claim_run_directory(earlier) if self.execute else earlier
             return
-        self.resumed_step = 0
         self.run_directory = new_run_directory(
             experiment,
             config.run_name,
             verb,
             create=self.execute and not config.trainer.fast_dev_run,
         )
+
+    def _earlier_directory(self, experiment: Path) -> Path | None:
+        """The run directory that a resumed fit goes on in; None where it gets a new one."""
+        config = self.config[self.subcommand]
+        found = None
+        if self.checkpoint is not None:
+            found = run_directory_of(Path(self.checkpoint))
+        elif config.resume == "auto" and config.run_name is not None:
+            # Killed before its first checkpoint: there is nothing to lose, it starts again.
+            found = experiment / config.run_name
+        if found is None or not found.is_dir() or config.run_name not in (None, found.name):
+            return None
+        return found
 
     def _checkpoint(self, experiment: Path, verb: str) -> str | None:
         """The file that --resume or Lightning's own --ckpt_path means."""

@@ -160,6 +160,17 @@ trainer:
     assert next(iter(checkpoint["state_dict"].values())).dtype == torch.float32
 
 
+def test_a_profile_lies_in_the_run_directory_when_asked_for(tmp_path: Path) -> None:
+    profiler = tmp_path / "profiler.yaml"
+    profiler.write_text(
+        "trainer:\n  profiler:\n    class_path: SimpleProfiler\n    init_args:\n"
+        f"      dirpath: {tmp_path}\n      filename: profile\n"
+    )
+    words = ["--config", str(profiler), "--output", str(tmp_path), "--run_name", "p"]
+    assert main(["fit", *TINY, *words]) == 0
+    assert "run_training_batch" in (tmp_path / "fit-profile.txt").read_text()
+
+
 def test_print_config_round_trips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *TINY, "--print_config"]) == 0
     printed = capsys.readouterr().out
