@@ -7,10 +7,10 @@ import functools
 import importlib.metadata
 import math
 import platform
-import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from blocks.files import write_json
 from lightning_modules.workload import Workload, run_seed
+
+resource: Any = None  # Windows has none.
+with suppress(ImportError):
+    import resource
 
 SCHEMA = 1
 _PACKAGES = ("bimamba-suite", "torch", "lightning", "timm", "torchmetrics", "numpy")
@@ -183,11 +187,13 @@ def _batch_size(batch: dict[str, Any]) -> int:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU in use, else of this process."""
+    """Bytes: of the GPU in use, else of this process; 0 where the system keeps silent."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def _versions() -> dict[str, str]:
