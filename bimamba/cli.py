@@ -271,4 +271,6 @@ class SuiteCLI(LightningCLI):
 
 def _progress(wanted: bool | None) -> Callback:
     """A bar on a terminal, a line an epoch in files, pipes and where bars are switched off."""
-    return RichProgressBar() if wanted is not False and sys.stdout.isatty() else EpochLines()
+    return (
+        RichProgressBar(leave=True) if wanted is not False and sys.stdout.isatty() else EpochLines()
+    )

@@ -124,7 +124,7 @@ class Workload(Recorded, LightningModule):
         if stage == "train":
             size: dict[str, Any] = {"batch_size": batch_size}
             self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, **size)
-            self.log("train/loss_step", loss, on_step=True, on_epoch=False, **size)
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, **size)
         else:
             losses = {"val": self.val_loss, "val_raw": self.val_raw_loss, "test": self.test_loss}
             metric = losses[stage]

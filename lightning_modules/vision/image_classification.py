@@ -132,7 +132,9 @@ class ImageClassification(Workload):
         }[stage]
         metrics.update(logits, labels)
         self.log_loss(loss, stage, int(known.sum()))
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
+        self.log_dict(
+            metrics, on_step=False, on_epoch=True, prog_bar=stage == "val", batch_size=len(images)
+        )
         return {"loss": loss, "logits": logits}
 
     def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
