@@ -139,7 +139,7 @@ class Workload(Recorded, LightningModule):
         self.adopt_data(self.info)
         self.check_data()
         if stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup:
-            self._load_pretrained()  # Before such a strategy shards the network.
+            self.load_pretrained()  # Before such a strategy shards the network.
         if self.compile_network:
             self.network.compile()  # In place: keeps state-dict keys, unlike torch.compile(module).
 
@@ -155,13 +155,10 @@ class Workload(Recorded, LightningModule):
         Loads `pretrained` first: a resumed run has its weights by now and needs no such file, and
         callbacks that start from the weights (EMA) come later.
         """
-        self._load_pretrained()
+        self.load_pretrained()
         trainer = self.trainer
-        batch_size = self.info.get("batch_size", self.optimizer_config.lr_scale_batch or 1)
-        lr = scaled_lr(
-            self.optimizer_config,
-            batch_size * trainer.world_size * trainer.accumulate_grad_batches,
-        )
+        samples = self.samples_per_step(trainer.world_size * trainer.accumulate_grad_batches)
+        lr = scaled_lr(self.optimizer_config, samples)
         check_lr(lr, self.schedule_config)
         steps = trainer.estimated_stepping_batches
         if steps == float("inf"):
@@ -247,7 +244,17 @@ class Workload(Recorded, LightningModule):
     def _fitting(self) -> bool:
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
-    def _load_pretrained(self) -> None:
+    def samples_per_step(self, batches: int) -> int:
+        """Samples behind an optimiser step, by which the learning rate is scaled.
+
+        Args:
+            batches: Processes times accumulated batches.
+        """
+        size: int = self.info.get("batch_size", self.optimizer_config.lr_scale_batch or 1)
+        return size * batches
+
+    def load_pretrained(self) -> None:
+        """Loads `pretrained` if there is one left to load, and logs how well it matched."""
         if self.pretrained is None:
             return
         state = read_state_dict(self.pretrained, self.pretrained_weights)

@@ -66,7 +66,7 @@ def weights(case: Case) -> str:
         return f"goes on from {path}"
     if module.pretrained is None:
         return "fresh ones"
-    module._load_pretrained()
+    module.load_pretrained()
     check_parameters(module, case)
     return next(line for line in reversed(case.log) if "pretrained" in line)
 
@@ -79,9 +79,8 @@ def learning_rate(case: Case) -> str:
     """
     module, trainer = cast(Workload, case.cli.model), case.cli.trainer
     optimizer, schedule = module.optimizer_config, module.schedule_config
-    info = getattr(case.cli.datamodule, "info", None)
-    samples = getattr(info, "batch_size", optimizer.lr_scale_batch or 1)
-    samples *= trainer.num_devices * trainer.num_nodes * trainer.accumulate_grad_batches
+    processes = trainer.num_devices * trainer.num_nodes
+    samples = module.samples_per_step(processes * trainer.accumulate_grad_batches)
     lr = scaled_lr(optimizer, samples)
     check_lr(lr, schedule)
     build_optimizer(parameter_groups(module, optimizer), lr, optimizer)

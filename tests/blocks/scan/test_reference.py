@@ -86,6 +86,10 @@ def flipped(inputs: Inputs) -> Inputs:
     }
 
 
+def test_every_published_vector_is_here() -> None:
+    assert len(FILES) == 17
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(n, torch.float64) for n in DOUBLE]
