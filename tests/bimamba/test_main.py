@@ -2,23 +2,20 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
 from bimamba.main import main
 
 
-def test_help_answers_within_a_second_and_without_torch() -> None:
+def test_help_imports_neither_torch_nor_numpy() -> None:
     code = (
         "import sys; from bimamba.main import main; main(['--help']); "
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "bimamba fit --config" in done.stdout
-    assert time.monotonic() - start < 1.0
 
 
 def test_module_and_console_script_are_one_command() -> None:
