@@ -116,7 +116,11 @@ class Mamba(nn.Module):
         return {"A_log", "D", "dt_proj.bias"}
 
     def forward(
-        self, x: Tensor, lengths: Tensor | None = None, cache: MambaCache | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        cache: MambaCache | None = None,
+        reverse: bool = False,
     ) -> Tensor:
         """Mixes a whole sequence.
 
@@ -125,6 +129,7 @@ class Mamba(nn.Module):
             lengths: Valid steps per sample, (B,) integers; beyond them the output is 0.
             cache: Filled with the memory after the last valid step, for `step` to go on from. The
                 sequence itself starts from an empty past.
+            reverse: Whether time runs from the last valid step to the first; not with a cache.
 
         Returns:
             Output, (B, L, E).
@@ -144,6 +149,7 @@ class Mamba(nn.Module):
             self.dt_proj.bias,
             lengths=lengths,
             cache=cache,
+            reverse=reverse,
         )
         return zero_padding(y, lengths)
 
@@ -200,6 +206,7 @@ def mamba_inner(
     *,
     lengths: Tensor | None = None,
     cache: MambaCache | None = None,
+    reverse: bool = False,
 ) -> Tensor:
     """Everything of a Mamba mixer after `in_proj`.
 
@@ -218,17 +225,30 @@ def mamba_inner(
         C_proj_bias: Added to C, (N,).
         lengths: Valid steps per sample, (B,).
         cache: Filled with the memory after the last valid step.
+        reverse: Whether time runs from the last valid step to the first, in the convolution and
+            in the scan: flip(mamba(flip(...))) without a flip.
 
     Returns:
         Output, (B, L, E).
+
+    Raises:
+        SuiteError: A cache is asked of a reverse mixer.
     """
+    if reverse and cache is not None:
+        raise SuiteError(
+            expected="a cache with a forward mixer only",
+            found="reverse=True",
+            where="mamba_inner(cache=...)",
+            cure="leave the cache out: nothing is ever stepped backwards",
+        )
     x, z = xz.chunk(2, dim=1)
     weight = conv1d_weight.squeeze(1)
-    u = causal_conv1d(x, weight, conv1d_bias, activation="silu", lengths=lengths)
+    u = causal_conv1d(x, weight, conv1d_bias, activation="silu", reverse=reverse, lengths=lengths)
     delta, B, C = select(u, x_proj_weight, delta_proj_weight, B_proj_bias, C_proj_bias)
     y, last_state = selective_scan(
-        u, delta, A, B, C, D, z, delta_bias, True, return_last_state=True, lengths=lengths
-    )
+        u, delta, A, B, C, D, z, delta_bias, True,
+        return_last_state=True, reverse=reverse, lengths=lengths,
+    )  # fmt: skip
     if cache is not None:
         cache.conv_state.copy_(last_steps(x, weight.shape[1], lengths).detach())
         cache.ssm_state.copy_(last_state.detach())

@@ -1,11 +1,12 @@
 """Two selective scans, one per direction of time, added and gated once (Vim, hustvl/Vim)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from blocks.scan.checks import expect_shape
-from blocks.scan.dispatch import selective_scan
+from blocks.errors import SuiteError
+from blocks.scan.checks import check_arguments
+from blocks.scan.operator import path_scan
+from blocks.scan.paths import FORWARD, REVERSE
 
 
 def bidirectional_scan(
@@ -58,29 +59,57 @@ def bidirectional_scan(
     Returns:
         Output (B, D, L) in the type of u, not halved.
     """
-    y_f = selective_scan(
-        u, delta, A, B, C, D,
-        delta_bias=delta_bias, delta_softplus=delta_softplus, lengths=lengths, backend=backend,
-    )  # fmt: skip
-    y_b = selective_scan(
-        _either(u_b, u), _either(delta_b, delta), A_b, _either(B_b, B), _either(C_b, C),
-        D if D_b is None else D_b,
-        delta_bias=delta_bias if delta_bias_b is None else delta_bias_b,
-        delta_softplus=delta_softplus, reverse=True, lengths=lengths, backend=backend,
-    )  # fmt: skip
-    y = y_f + y_b
-    if z is None:
-        return y
-    expect_shape("z", z, tuple(u.shape))
-    if lengths is not None:
-        z = z.masked_fill(padding_mask(lengths, u.shape[-1]).unsqueeze(1), 0)
-    return (y * F.silu(z)).to(u.dtype)
+    check_arguments(u, delta, A, B, C, D, z, delta_bias, lengths)
+    check_arguments(
+        u if u_b is None else u_b,
+        delta if delta_b is None else delta_b,
+        A_b,
+        B if B_b is None else B_b,
+        C if C_b is None else C_b,
+        D_b,
+        None,
+        delta_bias_b,
+        lengths,
+    )
+    out, _ = path_scan(
+        u.unsqueeze(1) if u_b is None else torch.stack((u, u_b), 1),
+        _both(delta, delta_b),
+        torch.stack((A, A_b)),
+        _both(B, B_b),
+        _both(C, C_b),
+        _both_vectors(D, D_b),
+        z,
+        _both_vectors(delta_bias, delta_bias_b),
+        delta_softplus,
+        paths=FORWARD + REVERSE,
+        lengths=lengths,
+        backend=backend,
+    )
+    return out
+
+
+def _both(first: Tensor, second: Tensor | None) -> Tensor:
+    """Both directions side by side; what they share is not copied."""
+    axis = 0 if first.dim() == 2 else 1
+    if second is None:
+        return first.unsqueeze(axis).expand(*first.shape[:axis], 2, *first.shape[axis:])
+    if first.dim() != second.dim():
+        raise SuiteError(
+            expected="the same form of weights in both directions",
+            found=f"shapes {tuple(first.shape)} and {tuple(second.shape)}",
+            where="bidirectional_scan(B=..., C=...)",
+            cure="expand the constant one over time",
+        )
+    return torch.stack((first, second), axis)
+
+
+def _both_vectors(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """(2, D); a direction without the vector has zeros, unless it inherits the forward one."""
+    if first is None:
+        return None if second is None else torch.stack((torch.zeros_like(second), second))
+    return torch.stack((first, first if second is None else second))
 
 
 def padding_mask(lengths: Tensor, length: int) -> Tensor:
     """True beyond each sample's length, (B, L)."""
     return torch.arange(length, device=lengths.device) >= lengths.unsqueeze(-1)
-
-
-def _either(first: Tensor | None, second: Tensor) -> Tensor:
-    return second if first is None else first

@@ -71,6 +71,48 @@ def check_arguments(
             raise _misfit(name, f"a tensor on {u.device}, where u is", x)
 
 
+def check_paths_arguments(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    lengths: Tensor | None,
+    paths: str,
+) -> None:
+    """Compares the arguments of `path_scan` with its contract; `paths` is checked elsewhere.
+
+    Raises:
+        SuiteError: The first argument that does not fit, with what would.
+    """
+    count = len(paths)
+    if u.dim() != 4 or u.shape[1] not in (1, count):
+        raise _misfit("u", f"a tensor (batch, {count} paths or 1, channels, positions)", u)
+    for name, x, rank in (("delta", delta, 4), ("A", A, 3)):
+        if x.dim() != rank or x.shape[rank - 3] != count:
+            raise _misfit(name, f"{rank} axes, one of them for the {count} paths", x)
+    for name, x in (("B", B), ("C", C)):
+        if x.dim() not in (3, 4, 5) or x.shape[0 if x.dim() == 3 else 1] != count:
+            raise _misfit(name, f"3 axes (constant) or 4 to 5, one for the {count} paths", x)
+    for name, x_ in (("D", D), ("delta_bias", delta_bias)):
+        if x_ is not None and (x_.dim() != 2 or x_.shape[0] != count):
+            raise _misfit(name, f"shape ({count} paths, channels)", x_)
+    check_arguments(
+        u[:, 0],
+        delta[:, 0],
+        A[0],
+        B[0] if B.dim() == 3 else B[:, 0],
+        C[0] if C.dim() == 3 else C[:, 0],
+        None if D is None else D[0],
+        z,
+        None if delta_bias is None else delta_bias[0],
+        lengths,
+    )
+
+
 def _groups(x: Tensor) -> int:
     return x.shape[1] if x.dim() == 4 else 1
 

@@ -116,6 +116,29 @@ def test_nan_padding_changes_neither_results_nor_gradients() -> None:
     assert (x.grad[1, 4:] == 0).all()
 
 
+@pytest.mark.parametrize("length", [9, 1])
+def test_reverse_equals_flip_mamba_flip_with_its_gradients(length: int) -> None:
+    module = Mamba(8, bias=True).double()
+    x = torch.randn(2, length, 8, dtype=torch.float64, requires_grad=True)
+    results = []
+    for y in (module(x, reverse=True), module(x.flip(1)).flip(1)):
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_reverse_starts_at_each_samples_last_valid_step() -> None:
+    module, x = Mamba(8).double(), torch.randn(2, 9, 8, dtype=torch.float64)
+    out = module(x, lengths=torch.tensor([9, 4]), reverse=True)
+    torch.testing.assert_close(out[1:, :4], module(x[1:, :4], reverse=True), rtol=0, atol=1e-12)
+
+
+def test_a_reverse_mixer_refuses_a_cache() -> None:
+    module = Mamba(8)
+    with pytest.raises(SuiteError, match="leave the cache out"):
+        module(torch.zeros(1, 3, 8), cache=module.allocate_cache(1), reverse=True)
+
+
 def test_state_dict_has_upstreams_keys() -> None:
     assert set(Mamba(8).state_dict()) == KEYS
     both = set(Mamba(8, bias=True, conv_bias=False).state_dict())

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blocks import active_backend, scan_backends, selective_scan, selective_scan_fn
 from blocks.errors import SuiteError
-from blocks.scan import dispatch, reference
+from blocks.scan import backends, reference
 
 
 def make(length: int = 9, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -24,15 +24,18 @@ def make(length: int = 9, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     ]  # fmt: skip
 
 
-def test_the_operator_passes_opcheck() -> None:
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+@pytest.mark.parametrize("paths", ["<", "><"])
+def test_the_operator_passes_opcheck(backend: str, paths: str) -> None:
     u, delta, A, B, C, D, z, bias = make()
-    factors = [x.detach().unsqueeze(1).requires_grad_() for x in (B, C)]
+    per_sample = [x.detach()[:, None].expand(-1, len(paths), -1, -1) for x in (u, delta)]
+    factors = [x.detach()[:, None, None].expand(-1, len(paths), -1, -1, -1) for x in (B, C)]
+    A, D, bias = (x.detach().expand(len(paths), *x.shape) for x in (A, D, bias))
+    streams = [x.clone().requires_grad_() for x in (*per_sample, A, *factors)]
     operator = torch.ops.bimamba.selective_scan.default
-    lengths = torch.tensor([9, 4])
-    full = (u, delta, A, *factors, D, z, bias, lengths, True, True, "reference")
-    bare = (u, delta, A, *factors, None, None, None, None, False, False, "reference")
-    for arguments in (full, bare):
-        results = torch.library.opcheck(operator, arguments)
+    vectors = (D.clone().requires_grad_(), z, bias.clone().requires_grad_(), torch.tensor([9, 4]))
+    for rest in ((*vectors, True), (None, None, None, None, False)):
+        results = torch.library.opcheck(operator, (*streams, *rest, paths, 0, backend))
         assert set(results.values()) == {"SUCCESS"}
 
 
@@ -96,8 +99,8 @@ def test_a_backend_is_one_row_and_never_sees_autocast(monkeypatch: pytest.Monkey
         seen.append(torch.is_autocast_enabled("cpu"))
         return reference.forward(*arguments)
 
-    row = replace(dispatch.BACKENDS["reference"], forward=forward)
-    monkeypatch.setattr(dispatch, "BACKENDS", {"spy": row} | dispatch.BACKENDS)
+    row = replace(backends.BACKENDS["reference"], forward=forward)
+    monkeypatch.setattr(backends, "BACKENDS", {"spy": row} | backends.BACKENDS)
     with torch.autocast("cpu", torch.bfloat16):
         selective_scan(*make())
     assert seen == [False]
@@ -131,7 +134,8 @@ def test_the_reference_serves_every_device_and_says_why() -> None:
 def test_naming_the_backend_changes_nothing() -> None:
     inputs = make()
     expected = selective_scan(*inputs)
-    assert torch.equal(selective_scan(*inputs, backend="reference"), expected)
+    active, _ = active_backend("cpu")
+    assert torch.equal(selective_scan(*inputs, backend=active), expected)
 
 
 def test_an_unknown_backend_is_refused_by_naming_the_known_ones() -> None:

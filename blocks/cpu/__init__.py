@@ -1,0 +1,1 @@
+"""What compiled CPU kernels share: elementary functions, compilation with a cache, threads."""
