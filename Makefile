@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-all test test-slow lint format bench clean setup-cuda
@@ -41,8 +42,15 @@ format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure the scan against a plain PyTorch loop, into benchmarks/results
-	$(BIN)/python -m benchmarks.scan
+bench: $(BENCH_STAMP) ## measure scan, mixer and model beside their peers, into benchmarks/results
+	$(BIN)/bimamba bench scan
+	$(BIN)/bimamba bench mixer
+	$(BIN)/bimamba bench model
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[bench]' --constraint constraints.txt
+	@touch $@
 
 setup-cuda: $(STAMP) ## add the optional CUDA kernels of others (needs nvcc)
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[cuda]' --constraint constraints.txt

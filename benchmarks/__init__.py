@@ -1,1 +1,1 @@
-"""Measurements against peers: same run, same machine, interleaved, medians of ratios."""
+"""Measurements beside peers, run by `bimamba bench`; the figures of record are in `results`."""

@@ -1,76 +1,114 @@
-"""Interleaved timing: each round runs every contender once, so that they share the weather."""
+"""Interleaved timing: each round runs every contender once, so that they share the weather.
 
-import json
-import os
-import platform
+A ratio is taken within a round and its median over rounds is reported: a machine that slows down
+for a minute slows down both.
+"""
+
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from blocks.files import write_json
+from benchmarks.settings import Settings
 
-RESULTS = Path(__file__).parent / "results"
+Contender = Callable[[], object]
+# Seconds of each round, or why there are none.
+Times = dict[str, list[float] | str]
+Row = dict[str, Any]
+
+# A turn of several calls lasts about so many seconds at least: else it measures the scheduler.
+_SHORTEST_TURN = 0.05
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, dict[str, float]]:
+    contenders: Mapping[str, Contender],
+    settings: Settings,
+    *,
+    patience: float = 30.0,
+    limit: float = 60.0,
+) -> Times:
     """Times contenders in turns.
 
     Args:
-        contenders: Name to function; the first one is the reference of the ratios.
-        rounds: How often each runs, after one run that does not count.
+        contenders: Name to function. A failing one does not stop the others.
+        settings: Number of rounds, which follow two calls that do not count; and where functions
+            compute, for CUDA is waited for before and after each turn.
+        patience: Seconds after which a slow contender sits out the rounds from the third on.
+        limit: One that needs more seconds for one call is not measured.
 
     Returns:
-        For each contender its median seconds, and the median over rounds of its time divided by
-        the reference's in the same round.
+        Seconds of a call in each round, or the reason why a contender was not measured.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for function in contenders.values():
+    times: Times = {}
+    calls: dict[str, int] = {}
+    device, shortest = settings.device, 0.0 if settings.quick else _SHORTEST_TURN
+    for name, function in contenders.items():
+        try:
+            seconds = _turn(function, 1, device)
+            if seconds <= limit and seconds < patience / 3:
+                seconds = _turn(function, 1, device)
+        except Exception as error:
+            times[name] = reason(error)
+            continue
+        if seconds > limit:
+            times[name] = f"a call takes {seconds:.0f} s, more than {limit:.0f} s"
+        else:
+            times[name] = []
+            calls[name] = math.ceil(min(shortest / max(seconds, 1e-6), 1000)) or 1
+    for index in range(settings.turns):
+        for name, repeats in calls.items():
+            mine = times[name]
+            if isinstance(mine, list) and (index < 3 or sum(mine) < patience):
+                mine.append(_turn(contenders[name], repeats, device))
+    return times
+
+
+def compare(times: Times, reference: str) -> dict[str, Row]:
+    """Each contender's median seconds, and its time divided by the reference's.
+
+    Args:
+        times: What `interleave` measured.
+        reference: Name of the contender whose ratio is 1.
+
+    Returns:
+        For each contender `median_seconds`, `rounds`, `ratio` (median over the rounds that both
+        ran) and the `ratios` themselves, or `skipped` with the reason.
+    """
+    rows: dict[str, Row] = {}
+    base = times[reference]
+    for name, mine in times.items():
+        if isinstance(mine, str):
+            rows[name] = {"skipped": mine}
+            continue
+        rows[name] = {"median_seconds": statistics.median(mine), "rounds": len(mine)}
+        if isinstance(base, list):
+            ratios = [ours / first for ours, first in zip(mine, base, strict=False)]
+            rows[name] |= {
+                "ratio": statistics.median(ratios),
+                "ratios": [float(f"{ratio:.4g}") for ratio in ratios],
+            }
+    return rows
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def synchronise(device: str) -> None:
+    """Waits for what a CUDA device has been given to do."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _turn(function: Contender, repeats: int, device: str) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
         function()
-    for _ in range(rounds):
-        for name, function in contenders.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    reference = next(iter(seconds.values()))
-    return {
-        name: {
-            "median_seconds": statistics.median(times),
-            "median_ratio": statistics.median(
-                mine / first for mine, first in zip(times, reference, strict=True)
-            ),
-        }
-        for name, times in seconds.items()
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def save(name: str, results: object) -> Path:
-    """Writes `results/NAME.json` with the machine beside the figures."""
-    path = RESULTS / f"{name}.json"
-    write_json(path, {"machine": machine(), "results": results})
-    print(json.dumps(results, indent=2))
-    print(f"written to {path}")
-    return path
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
+    synchronise(device)
+    return (time.perf_counter() - start) / repeats

@@ -21,6 +21,7 @@ LIGHTNING_VERBS = {
 }
 # Each lives in `bimamba/<verb>.py`, whose `main(words)` returns the exit status.
 FURTHER_VERBS = {
+    "bench": "measure speed and memory of scan, mixer or model beside their peers",
     "check": "try a configuration: data, model, files, one batch; leaves nothing behind",
     "doctor": "look at the installation: versions, devices, scan backends, and cures",
     "report": "write the page of finished runs: results, curves, pictures, cost",

@@ -13,11 +13,12 @@ import pytest
 from bimamba.discovery import import_wings
 from tests.conftest import ROOT
 
-OURS = ("blocks", "lightning_modules", "datamodules", "bimamba")
+OURS = ("blocks", "lightning_modules", "datamodules", "benchmarks", "bimamba")
 ALLOWED = {
     "blocks": ("blocks",),
     "lightning_modules": ("blocks", "lightning_modules"),
     "datamodules": ("datamodules", "blocks.files", "blocks.errors", "blocks.geometry"),
+    "benchmarks": ("benchmarks", "blocks", "lightning_modules"),
     "bimamba": OURS,
 }
 SOURCES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]

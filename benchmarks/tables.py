@@ -1,0 +1,169 @@
+"""The figures as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.targets import Target
+from benchmarks.timing import Row
+
+_MODES = {"forward": "forward", "forward_backward": "and back"}
+
+
+def tables(subject: str, results: Mapping[str, Any]) -> list[Table]:
+    """Every table of a benchmark.
+
+    Args:
+        subject: `scan`, `mixer` or `model`.
+        results: What its measurement returned.
+    """
+    return {"scan": _scan, "mixer": _mixer, "model": _model}[subject](results)
+
+
+def targets_table(found: Sequence[Target]) -> Table:
+    """Promised figures beside measured ones."""
+    table = Table(title="targets", title_justify="left")
+    table.add_column("figure")
+    for column in ("measured", "promised", "holds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for target in found:
+        holds = {True: "yes", False: "no", None: "-"}[target.holds]
+        measured = "-" if target.measured is None else number(target.measured)
+        promised = f"{target.sense} {target.limit:g}"
+        table.add_row(target.figure, measured, promised, holds, target.note)
+    return table
+
+
+def number(value: float) -> str:
+    """Three digits, or all of a larger whole part."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _scan(results: Mapping[str, Any]) -> list[Table]:
+    found = []
+    for name, shape in results["shapes"].items():
+        table = _table(f"scan, B x D x L x N = {name}", "", *_heads())
+        _fill(table, [shape[mode] for mode in _MODES])
+        over, least = shape["forward_over_exp_roofline"], shape["least_seconds"]
+        line = (
+            f"our forward is {over:.2f} x the exp roofline of {least['exp'] * 1e3:.3g} ms; "
+            f"the streams alone need {least['streams'] * 1e3:.3g} ms"
+        )
+        _explain(table, [line])
+        found.append(table)
+    roofline = results["roofline"]
+    rates = _table("this machine", "", "per second")
+    rates.add_row("exponentials, float32", f"{roofline['exps_per_second']:.3g}")
+    rates.add_row("bytes copied or added", f"{roofline['bytes_per_second']:.3g}")
+    return [rates, *found, _first_call(results["first_call"])]
+
+
+def _mixer(results: Mapping[str, Any]) -> list[Table]:
+    part = results["table"]
+    batch, length, dim = part["shape"]
+    table = _table(f"mixer, batch {batch}, {length} tokens of {dim}", "", *_heads())
+    table.add_column("saved\nMiB", justify="right")
+    table.add_column("peak\nMiB", justify="right")
+    memory = {
+        name: [_mib(row.get("saved_bytes")), _mib(row.get("peak_bytes"))]
+        for name, row in part["memory"].items()
+    }
+    _fill(table, [part[mode] for mode in _MODES], memory)
+    return [table, *_sweep(results["sweep"]), _first_call(results["first_call"])]
+
+
+def _sweep(sweep: Mapping[str, Any]) -> list[Table]:
+    lengths = [str(length) for length in sweep["lengths"]]
+    units = {"seconds_per_token": ("µs per token", 1e6), "peak_bytes": ("peak MiB", 2**-20)}
+    found = []
+    for key, (title, factor) in units.items():
+        table = _table(f"{title} of a training step, by tokens in one sequence", "", *lengths)
+        for name, rows in sweep["mixers"].items():
+            cells = (number(rows[n][key] * factor) if key in rows[n] else "-" for n in lengths)
+            table.add_row(name, *cells)
+        found.append(table)
+    reasons = {
+        f"{name} at {n} tokens: {row['skipped']}"
+        for name, rows in sweep["mixers"].items()
+        for n, row in rows.items()
+        if "skipped" in row
+    }
+    _explain(found[-1], sorted(reasons))
+    return found
+
+
+def _model(results: Mapping[str, Any]) -> list[Table]:
+    found = []
+    for name, part in results.items():
+        title = f"{name}, batch {part['batch']}, {part['pixels']} pixels"
+        units = ("img/s", "steps/s", "ours=1")
+        heads = [f"{mode}\n{unit}" for mode in ("train", "infer") for unit in units]
+        table = _table(title, "", *heads)
+        for network in part["training"]:
+            cells = []
+            for mode in ("training", "inference"):
+                row = part[mode][network]
+                if "skipped" in row:
+                    cells += [row["skipped"], "", ""]
+                    continue
+                numbers = (row["images_per_second"], row["steps_per_second"], row["ratio"])
+                cells += [number(value) for value in numbers]
+            table.add_row(network, *cells)
+        for network, row in part.get("missing", {}).items():
+            table.add_row(network, row["skipped"])
+        found.append(table)
+    return found
+
+
+def _first_call(calls: Mapping[str, Row]) -> Table:
+    table = _table("a fresh process", "", "first step\ns", "second step\ns", "imports\ns")
+    keys = ("first_seconds", "second_seconds", "import_seconds")
+    for state, text in (("cold", "nothing compiled before"), ("warm", "compiled code on disk")):
+        row = calls[state]
+        table.add_row(text, *(number(row[key]) if key in row else "-" for key in keys))
+    reasons = {row["skipped"] for row in calls.values() if "skipped" in row}
+    _explain(table, sorted(reasons))
+    return table
+
+
+def _fill(
+    table: Table,
+    modes: Sequence[Mapping[str, Row]],
+    more: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """One row a contender: milliseconds and ratio in each mode; below the table, why not."""
+    reasons: dict[str, str] = {}
+    for name in modes[0]:
+        cells: list[str] = []
+        for rows in modes:
+            row = rows[name]
+            if "skipped" in row:
+                cells += ["-", "-"]
+                reasons[name] = row["skipped"]
+            else:
+                cells += [number(row["median_seconds"] * 1e3), number(row["ratio"])]
+        table.add_row(name, *cells, *((more or {}).get(name, ())))
+    _explain(table, [f"{name}: {why}" for name, why in reasons.items()])
+
+
+def _explain(table: Table, lines: Sequence[str]) -> None:
+    """Adds lines below a table."""
+    table.caption = "\n".join(filter(None, [str(table.caption or ""), *lines])) or None
+
+
+def _heads() -> list[str]:
+    return [head for mode in _MODES.values() for head in (f"{mode}\nms", "ours\n= 1")]
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _mib(size: float | None) -> str:
+    return "-" if size is None else f"{size / 2**20:.1f}"
