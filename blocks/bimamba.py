@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blocks.causal_conv import causal_conv1d
+from blocks.conv.operator import path_conv
 from blocks.errors import SuiteError
 from blocks.mamba import (
     UPSTREAM_NAMES,
@@ -30,6 +31,8 @@ from blocks.mamba import (
     zero_padding,
 )
 from blocks.scan.bidirectional import bidirectional_scan
+from blocks.scan.operator import path_scan
+from blocks.scan.paths import FORWARD, REVERSE
 from blocks.upstream import renamed
 
 
@@ -164,21 +167,61 @@ class BiMamba(nn.Module):
     def _two_branches(self, xz: Tensor, lengths: Tensor | None) -> Tensor:
         x, z = xz.chunk(2, dim=1)
         conv, conv_b = self.conv1d, self.conv1d_b
-        u = causal_conv1d(x, conv.weight.squeeze(1), conv.bias, activation="silu", lengths=lengths)
-        u_b = causal_conv1d(
-            x, conv_b.weight.squeeze(1), conv_b.bias, activation="silu", reverse=True,
+        u = path_conv(
+            x,
+            torch.stack((conv.weight.squeeze(1), conv_b.weight.squeeze(1))),
+            _pair(conv.bias, conv_b.bias),
+            paths=FORWARD + REVERSE,
+            silu=True,
             lengths=lengths,
-        )  # fmt: skip
-        delta, B, C = select(u, self.x_proj.weight, self.dt_proj.weight)
-        delta_b, B_b, C_b = select(u_b, self.x_proj_b.weight, self.dt_proj_b.weight)
-        y = bidirectional_scan(
-            u, delta, decay(self.A_log), B, C, self.D, z, self.dt_proj.bias,
-            u_b=u_b, delta_b=delta_b, A_b=decay(self.A_b_log), B_b=B_b, C_b=C_b, D_b=self.D_b,
-            delta_bias_b=self.dt_proj_b.bias, delta_softplus=True, lengths=lengths,
-        )  # fmt: skip
+        )
+        delta, B, C = select_paths(
+            u,
+            torch.stack((self.x_proj.weight, self.x_proj_b.weight)),
+            torch.stack((self.dt_proj.weight, self.dt_proj_b.weight)),
+        )
+        y, _ = path_scan(
+            u,
+            delta,
+            decay(torch.stack((self.A_log, self.A_b_log))),
+            B,
+            C,
+            torch.stack((self.D, self.D_b)),
+            z,
+            torch.stack((self.dt_proj.bias, self.dt_proj_b.bias)),
+            True,
+            paths=FORWARD + REVERSE,
+            lengths=lengths,
+        )
         y = y / 2 if self.divide_out else y
         out: Tensor = self.out_proj(y.mT)
         return out
+
+
+def select_paths(
+    u: Tensor, x_proj_weight: Tensor, delta_proj_weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`blocks.mamba.select` for K paths at once, as batched matrix products.
+
+    Args:
+        u: (B, K, D, L).
+        x_proj_weight: (K, R + 2N, D).
+        delta_proj_weight: (K, D, R).
+
+    Returns:
+        Raw step sizes (B, K, D, L); B and C, (B, K, N, L).
+    """
+    batch, paths, _, length = u.shape
+    rank = delta_proj_weight.shape[-1]
+    states = (x_proj_weight.shape[1] - rank) // 2
+    u_KTD = u.permute(1, 0, 3, 2).flatten(1, 2)
+    projected = torch.bmm(u_KTD, x_proj_weight.mT)
+    dt, B, C = torch.split(projected, [rank, states, states], dim=-1)
+    delta = torch.bmm(dt, delta_proj_weight.mT)
+    delta, B, C = (
+        x.view(paths, batch, length, x.shape[-1]).permute(1, 0, 3, 2) for x in (delta, B, C)
+    )
+    return delta, B, C
 
 
 def bimamba_inner(
@@ -227,6 +270,10 @@ def bimamba_inner(
         u, delta, A, B, C, D, z, delta_bias, A_b=A_b, delta_softplus=True, lengths=lengths
     )
     return F.linear(y.mT, out_proj_weight, out_proj_bias)
+
+
+def _pair(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.stack((first, second))
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

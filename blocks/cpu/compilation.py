@@ -1,14 +1,15 @@
 """Compiling kernels with numba, once per machine: the code is kept in the suite's cache."""
 
+import contextlib
 import functools
 import hashlib
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -60,7 +61,9 @@ def compile_kernel(function: Callable[..., Any], source: str | None = None) -> A
     if folder is None:
         return numba.njit(**options)(function)
     with _lock, _numba_caches_in(folder):
-        return numba.njit(cache=True, **options)(function)
+        kernel = numba.njit(cache=True, **options)(function)
+    kernel._cache = _Cache(kernel._cache)
+    return kernel
 
 
 @functools.cache
@@ -82,7 +85,43 @@ def _cache_folder(source: str) -> Path | None:
     return folder
 
 
-@contextmanager
+class _Cache:
+    """Numba's cache of one function, which survives damaged files, full disks and other processes.
+
+    Numba names a function's files by counting those in its index. Two processes that compile two
+    variants at once would both write the first one, and a third would run the wrong code; here
+    every process has names of its own.
+
+    Args:
+        cache: What `numba.njit(cache=True)` made.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        files = cache._cache_file
+        own = f".{uuid4().hex[:16]}.{{number"
+        files._data_name_pattern = files._data_name_pattern.replace(".{number", own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The compiled function, or None for what is not there or cannot be read."""
+        try:
+            return self._cache.load_overload(signature, context)
+        except Exception:
+            # Forgotten, or the index could not be written anew either.
+            with contextlib.suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keeps the compiled function if there is room."""
+        with contextlib.suppress(OSError):
+            self._cache.save_overload(signature, compiled)
+
+
+@contextlib.contextmanager
 def _numba_caches_in(folder: Path) -> Iterator[None]:
     """Numba asks for its cache folder when a function is declared, and only globally."""
     from numba import config

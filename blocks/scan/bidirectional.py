@@ -5,7 +5,7 @@ from torch import Tensor
 
 from blocks.errors import SuiteError
 from blocks.scan.checks import check_arguments
-from blocks.scan.operator import path_scan
+from blocks.scan.operator import checked_scan
 from blocks.scan.paths import FORWARD, REVERSE
 
 
@@ -71,7 +71,7 @@ def bidirectional_scan(
         delta_bias_b,
         lengths,
     )
-    out, _ = path_scan(
+    out, _ = checked_scan(
         u.unsqueeze(1) if u_b is None else torch.stack((u, u_b), 1),
         _both(delta, delta_b),
         torch.stack((A, A_b)),
@@ -81,9 +81,10 @@ def bidirectional_scan(
         z,
         _both_vectors(delta_bias, delta_bias_b),
         delta_softplus,
-        paths=FORWARD + REVERSE,
-        lengths=lengths,
-        backend=backend,
+        FORWARD + REVERSE,
+        None,
+        lengths,
+        backend,
     )
     return out
 

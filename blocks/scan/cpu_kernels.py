@@ -8,10 +8,11 @@ loop of constant length, states the next: B and C are then plain numbers, and no
 across lanes until a tile is done. A task does all paths, one after the other, and gates with the
 last, so that what they share is still near; nothing is flipped, positions are computed.
 
-Streams come as flat arrays with strides (batch, path, channel, position): any layout is read as it
-is. Names: `x_T` is the tile of a stream, flat for loops over all of it; `x_TW` is the same memory
-as (T, W), for loops that need the step. A loop over both axes of a tile with little in it would be
-unrolled and turned into gathers; hence the flat ones, and `copy_lanes`.
+Streams come as addresses with strides (batch, path, channel, position): any layout is read as it
+is; what is absent has address 0. Names: `x_T` is the tile of a stream, flat for loops over all of
+it; `x_TW` is the same memory as (T, W), for loops that need the step. A loop over both axes of a
+tile with little in it would be unrolled and turned into gathers; hence the flat ones, and
+`copy_lanes`.
 
 Axes: K path, B batch, G group, P channel in its group (D = G P), N state, L position, T step of a
 tile, W lane.
@@ -27,6 +28,8 @@ from blocks.cpu.mathematics import (
     LOG2_E,
     copy_lanes,
     exp2,
+    numbers_at,
+    own_function,
     sigmoid,
     softplus,
     softplus_slope,
@@ -34,8 +37,6 @@ from blocks.cpu.mathematics import (
     sum_lanes,
 )
 from blocks.scan.cpu import LANES, MAX_BLOCKS, tile_steps
-
-PATH_LETTERS = "><v^"
 
 
 def forward_kernel(compile: Callable[..., Any], states: int, real: type) -> Any:
@@ -46,70 +47,55 @@ def forward_kernel(compile: Callable[..., Any], states: int, real: type) -> Any:
         states: N.
         real: np.float32 or np.float64.
     """
-    N, T, W = states, tile_steps(states), LANES
+    N, T, W, NW = states, tile_steps(states), LANES, states * LANES
     STATE, FACTOR, STREAM = MAX_BLOCKS * N * W, T * N, T * W
-    BLOCKS, BLOCK_LANES = MAX_BLOCKS, MAX_BLOCKS * W
-    ZERO, TO_BASE_2 = real(0), real(LOG2_E)
+    BLOCKS, ZERO = MAX_BLOCKS, real(0)
 
     @compile
     def forward(
         begin, end, sizes, paths, width, lengths, with_softplus,
-        u, u_at, delta, delta_at, A, B, B_at, C, C_at, D, z, z_at, bias,
+        u, u_at, delta, delta_at, rates, B, B_at, C, C_at, D, z, z_at, bias,
         out, out_at, last, kept,
     ):  # fmt: skip
-        paths_K, groups, channels, span = sizes
-        h = carray(stack(ZERO, STATE), (BLOCKS, N, W))
-        rate = carray(stack(ZERO, STATE), (BLOCKS, N, W))
+        tiles = sizes[4]
+        h_P, rate_P = stack(ZERO, STATE), stack(ZERO, STATE)
+        h, h_flat = carray(h_P, (BLOCKS, N, W)), carray(h_P, (STATE,))
+        rate, rate_flat = carray(rate_P, (BLOCKS, N, W)), carray(rate_P, (STATE,))
         B_T, C_T = carray(stack(ZERO, FACTOR), (T, N)), carray(stack(ZERO, FACTOR), (T, N))
         u_P, s_P, y_P = stack(ZERO, STREAM), stack(ZERO, STREAM), stack(ZERO, STREAM)
         u_T, s_T, y_T = carray(u_P, (STREAM,)), carray(s_P, (STREAM,)), carray(y_P, (STREAM,))
         u_TW, s_TW, y_TW = carray(u_P, (T, W)), carray(s_P, (T, W)), carray(y_P, (T, W))
         w_T = carray(stack(ZERO, STREAM), (STREAM,))
-        bias_W = carray(stack(ZERO, BLOCK_LANES), (BLOCK_LANES,))
-        D_W = carray(stack(ZERO, BLOCK_LANES), (BLOCK_LANES,))
         rows = carray(stack(0, T), (T,))
-        per_group, blocks_all = (channels + span - 1) // span, (channels + W - 1) // W
         for task in range(begin, end):
-            b, rest = divmod(task, groups * per_group)
-            g, part = divmod(rest, per_group)
-            first, stop = part * span, min(channels, part * span + span)
-            blocks = (stop - first + W - 1) // W
-            for k in range(paths_K):
+            b, g, part, first, blocks, place, places = whereabouts(task, sizes)
+            steps_b = lengths[b]
+            for k in range(sizes[0]):
+                at_k, at_bk = k * places + place, (b * sizes[0] + k) * places + place
                 for block in range(blocks):
-                    c = g * channels + first + block * W
-                    lanes = min(W, stop - first - block * W)
-                    for n in range(N):
-                        for j in range(W):
-                            h[block, n, j] = ZERO
-                            rate[block, n, j] = A[k, c + j, n] * TO_BASE_2 if j < lanes else ZERO
-                    for j in range(W):
-                        i = block * W + j
-                        bias_W[i] = bias[k, c + j] if bias.size > 0 and j < lanes else ZERO
-                        D_W[i] = D[k, c + j] if D.size > 0 and j < lanes else ZERO
-                for tile in range((lengths[b] + T - 1) // T):
-                    steps = min(T, lengths[b] - tile * T)
-                    positions(rows, paths[k], tile * T, steps, lengths[b], width)
+                    fetch(rate_flat, block * NW, rates, (at_k + block) * NW, NW)
+                for i in range(blocks * NW):
+                    h_flat[i] = ZERO
+                for tile in range((steps_b + T - 1) // T):
+                    steps = min(T, steps_b - tile * T)
+                    positions(rows, paths[k], tile * T, steps, steps_b, width)
                     load_factor(B_T, B, B_at, b, k, g, rows, steps)
                     load_factor(C_T, C, C_at, b, k, g, rows, steps)
+                    at_kept = ((k * len(lengths) + b) * tiles + tile) * places + place
                     for block in range(blocks):
-                        c = g * channels + first + block * W
-                        lanes = min(W, stop - first - block * W)
+                        c, lanes = channel(g, first, block, sizes)
                         load(u_T, u, u_at, b, k, c, rows, steps, lanes)
                         load(s_T, delta, delta_at, b, k, c, rows, steps, lanes)
-                        place = g * blocks_all + first // W + block
-                        for n in range(N):
-                            for j in range(W):
-                                kept[k, b, tile, place, n, j] = h[block, n, j]
-                        spread(w_T, bias_W, block, steps)
+                        put(kept, (at_kept + block) * NW, h_flat, block * NW, NW)
+                        spread(w_T, bias, at_k + block, steps)
                         for i in range(steps * W):
                             s_T[i] += w_T[i]
-                        spread(w_T, D_W, block, steps)
-                        for i in range(steps * W):
-                            y_T[i] = w_T[i] * u_T[i]
                         if with_softplus:
                             for i in range(steps * W):
                                 s_T[i] = softplus(s_T[i])
+                        spread(w_T, D, at_k + block, steps)
                         for i in range(steps * W):
+                            y_T[i] = w_T[i] * u_T[i]
                             u_T[i] *= s_T[i]
                         for t in range(steps):
                             for n in range(N):
@@ -123,16 +109,13 @@ def forward_kernel(compile: Callable[..., Any], states: int, real: type) -> Any:
                             load(w_T, out, out_at, b, 0, c, rows, steps, lanes)
                             for i in range(steps * W):
                                 y_T[i] += w_T[i]
-                        if z.size > 0 and k == paths_K - 1:
+                        if z != 0 and k == sizes[0] - 1:
                             load(w_T, z, z_at, b, 0, c, rows, steps, lanes)
                             for i in range(steps * W):
                                 y_T[i] *= w_T[i] * sigmoid(w_T[i])
                         store(out, out_at, y_T, b, 0, c, rows, steps, lanes)
                 for block in range(blocks):
-                    c = g * channels + first + block * W
-                    for j in range(min(W, stop - first - block * W)):
-                        for n in range(N):
-                            last[b, k, c + j, n] = h[block, n, j]
+                    put(last, (at_bk + block) * NW, h_flat, block * NW, NW)
 
     return forward
 
@@ -144,117 +127,95 @@ def backward_kernel(compile: Callable[..., Any], states: int, real: type) -> Any
         q = C g + a' q',  dC = g h,  dB = q s u,  du = s (q . B) + D g
         r = q a h_before,  ds = u (q . B) + A . r,  dA = s r
     """
-    N, T, W = states, tile_steps(states), LANES
+    N, T, W, NW = states, tile_steps(states), LANES, states * LANES
     STATE, FACTOR, STREAM = MAX_BLOCKS * N * W, T * N, T * W
-    HISTORY, FACTOR_LANES = (T + 1) * N * W, T * N * W
-    BLOCK_LANES, BLOCK_STREAM = MAX_BLOCKS * W, MAX_BLOCKS * T * W
-    BLOCKS = MAX_BLOCKS
-    ZERO, ONE = real(0), real(1)
-    TO_BASE_2, FROM_BASE_2 = real(LOG2_E), real(1 / LOG2_E)
+    HISTORY, FACTOR_LANES, STREAMS = (T + 1) * N * W, T * N * W, MAX_BLOCKS * T * W
+    BLOCKS, ZERO, ONE, FROM_BASE_2 = MAX_BLOCKS, real(0), real(1), real(1 / LOG2_E)
 
     @compile
     def backward(
         begin, end, sizes, paths, width, lengths, with_softplus,
-        u, u_at, delta, delta_at, A, B, B_at, C, C_at, D, z, z_at, bias,
+        u, u_at, delta, delta_at, rates, B, B_at, C, C_at, D, z, z_at, bias,
         grad, grad_at, grad_last, kept,
         du, du_at, ddelta, ddelta_at, dA, dB, dC, dD, dz, dz_at, dbias,
     ):  # fmt: skip
-        paths_K, groups, channels, span = sizes
-        carry = carray(stack(ZERO, STATE), (BLOCKS, N, W))
-        rate = carray(stack(ZERO, STATE), (BLOCKS, N, W))
-        A_sum = carray(stack(ZERO, STATE), (BLOCKS, N, W))
-        h = carray(stack(ZERO, HISTORY), (T + 1, N, W))
-        a = carray(stack(ZERO, FACTOR_LANES), (T, N, W))
-        B_P, C_P = stack(ZERO, FACTOR_LANES), stack(ZERO, FACTOR_LANES)
+        tiles = sizes[4]
+        carry_P, rate_P, A_P = stack(ZERO, STATE), stack(ZERO, STATE), stack(ZERO, STATE)
+        carry, carry_flat = carray(carry_P, (BLOCKS, N, W)), carray(carry_P, (STATE,))
+        rate, rate_flat = carray(rate_P, (BLOCKS, N, W)), carray(rate_P, (STATE,))
+        A_sum, A_flat = carray(A_P, (BLOCKS, N, W)), carray(A_P, (STATE,))
+        h_P, B_P, C_P = stack(ZERO, HISTORY), stack(ZERO, FACTOR_LANES), stack(ZERO, FACTOR_LANES)
+        h, h_flat = carray(h_P, (T + 1, N, W)), carray(h_P, (HISTORY,))
         B_sum, B_flat = carray(B_P, (T, N, W)), carray(B_P, (FACTOR_LANES,))
         C_sum, C_flat = carray(C_P, (T, N, W)), carray(C_P, (FACTOR_LANES,))
+        a = carray(stack(ZERO, FACTOR_LANES), (T, N, W))
         B_T, C_T = carray(stack(ZERO, FACTOR), (T, N)), carray(stack(ZERO, FACTOR), (T, N))
         s_P, g_P, x_P = stack(ZERO, STREAM), stack(ZERO, STREAM), stack(ZERO, STREAM)
-        y_P, ds_P, uB_P = stack(ZERO, STREAM), stack(ZERO, STREAM), stack(ZERO, STREAM)
-        u_T = carray(stack(ZERO, STREAM), (STREAM,))
+        y_P, ds_P, qB_P = stack(ZERO, STREAM), stack(ZERO, STREAM), stack(ZERO, STREAM)
         s_T, s_TW = carray(s_P, (STREAM,)), carray(s_P, (T, W))
         g_T, g_TW = carray(g_P, (STREAM,)), carray(g_P, (T, W))
         x_T, x_TW = carray(x_P, (STREAM,)), carray(x_P, (T, W))
         y_T, y_TW = carray(y_P, (STREAM,)), carray(y_P, (T, W))
         ds_T, ds_TW = carray(ds_P, (STREAM,)), carray(ds_P, (T, W))
-        uB_T, uB_TW = carray(uB_P, (STREAM,)), carray(uB_P, (T, W))
-        go_T = carray(stack(ZERO, STREAM), (STREAM,))
-        gD_T = carray(stack(ZERO, STREAM), (STREAM,))
+        qB_T, qB_TW = carray(qB_P, (STREAM,)), carray(qB_P, (T, W))
+        u_T = carray(stack(ZERO, STREAM), (STREAM,))
         z_T = carray(stack(ZERO, STREAM), (STREAM,))
+        grad_T = carray(stack(ZERO, STREAM), (STREAM,))
+        skip_T = carray(stack(ZERO, STREAM), (STREAM,))
         slope_T = carray(stack(ZERO, STREAM), (STREAM,))
-        bias_W = carray(stack(ZERO, BLOCK_LANES), (BLOCK_LANES,))
-        D_W = carray(stack(ZERO, BLOCK_LANES), (BLOCK_LANES,))
-        bias_sum = carray(stack(ZERO, BLOCK_STREAM), (BLOCKS, STREAM))
-        D_sum = carray(stack(ZERO, BLOCK_STREAM), (BLOCKS, STREAM))
+        bias_sum = carray(stack(ZERO, STREAMS), (STREAMS,))
+        D_sum = carray(stack(ZERO, STREAMS), (STREAMS,))
         rows = carray(stack(0, T), (T,))
-        per_group, blocks_all = (channels + span - 1) // span, (channels + W - 1) // W
-        shared = u_at[1] == 0
         for task in range(begin, end):
-            b, rest = divmod(task, groups * per_group)
-            g, part = divmod(rest, per_group)
-            first, stop = part * span, min(channels, part * span + span)
-            blocks = (stop - first + W - 1) // W
-            for k in range(paths_K):
+            b, g, part, first, blocks, place, places = whereabouts(task, sizes)
+            steps_b = lengths[b]
+            for k in range(sizes[0]):
+                at_k, at_bk = k * places + place, (b * sizes[0] + k) * places + place
                 for block in range(blocks):
-                    c = g * channels + first + block * W
-                    lanes = min(W, stop - first - block * W)
-                    for n in range(N):
-                        for j in range(W):
-                            carry[block, n, j] = ZERO
-                            A_sum[block, n, j] = ZERO
-                            rate[block, n, j] = A[k, c + j, n] * TO_BASE_2 if j < lanes else ZERO
-                    if grad_last.size > 0:
-                        for n in range(N):
-                            for j in range(lanes):
-                                carry[block, n, j] = grad_last[b, k, c + j, n]
-                    for j in range(W):
-                        i = block * W + j
-                        bias_W[i] = bias[k, c + j] if bias.size > 0 and j < lanes else ZERO
-                        D_W[i] = D[k, c + j] if D.size > 0 and j < lanes else ZERO
-                    for i in range(STREAM):
-                        bias_sum[block, i] = ZERO
-                        D_sum[block, i] = ZERO
-                for tile in range((lengths[b] + T - 1) // T - 1, -1, -1):
-                    steps = min(T, lengths[b] - tile * T)
-                    positions(rows, paths[k], tile * T, steps, lengths[b], width)
+                    fetch(rate_flat, block * NW, rates, (at_k + block) * NW, NW)
+                for i in range(blocks * NW):
+                    A_flat[i] = ZERO
+                    carry_flat[i] = ZERO
+                if grad_last != 0:
+                    for block in range(blocks):
+                        fetch(carry_flat, block * NW, grad_last, (at_bk + block) * NW, NW)
+                for i in range(blocks * STREAM):
+                    bias_sum[i] = ZERO
+                    D_sum[i] = ZERO
+                for tile in range((steps_b + T - 1) // T - 1, -1, -1):
+                    steps = min(T, steps_b - tile * T)
+                    positions(rows, paths[k], tile * T, steps, steps_b, width)
                     load_factor(B_T, B, B_at, b, k, g, rows, steps)
                     load_factor(C_T, C, C_at, b, k, g, rows, steps)
-                    for i in range(steps * N * W):
+                    at_kept = ((k * len(lengths) + b) * tiles + tile) * places + place
+                    for i in range(steps * NW):
                         B_flat[i] = ZERO
                         C_flat[i] = ZERO
                     for block in range(blocks):
-                        c = g * channels + first + block * W
-                        lanes = min(W, stop - first - block * W)
+                        c, lanes = channel(g, first, block, sizes)
                         load(u_T, u, u_at, b, k, c, rows, steps, lanes)
                         load(s_T, delta, delta_at, b, k, c, rows, steps, lanes)
-                        load(go_T, grad, grad_at, b, 0, c, rows, steps, lanes)
-                        if z.size > 0:
-                            load(z_T, z, z_at, b, 0, c, rows, steps, lanes)
-                        place = g * blocks_all + first // W + block
-                        for n in range(N):
-                            for j in range(W):
-                                h[0, n, j] = kept[k, b, tile, place, n, j]
-                        spread(x_T, bias_W, block, steps)
-                        spread(gD_T, D_W, block, steps)
+                        load(grad_T, grad, grad_at, b, 0, c, rows, steps, lanes)
+                        fetch(h_flat, 0, kept, (at_kept + block) * NW, NW)
+                        spread(x_T, bias, at_k + block, steps)
+                        spread(skip_T, D, at_k + block, steps)
                         for i in range(steps * W):
                             s_T[i] += x_T[i]
-                            y_T[i] = gD_T[i] * u_T[i]
-                            gD_T[i] *= go_T[i]
-                        for i in range(steps * W):
                             slope_T[i] = ONE
-                            g_T[i] = go_T[i]
+                            g_T[i] = grad_T[i]
                         if with_softplus:
                             for i in range(steps * W):
                                 slope_T[i] = softplus_slope(s_T[i])
                                 s_T[i] = softplus(s_T[i])
-                        if z.size > 0:
+                        if z != 0:
+                            load(z_T, z, z_at, b, 0, c, rows, steps, lanes)
                             for i in range(steps * W):
-                                gate = z_T[i] * sigmoid(z_T[i])
-                                g_T[i] *= gate
-                                gD_T[i] *= gate
+                                g_T[i] *= z_T[i] * sigmoid(z_T[i])
                         for i in range(steps * W):
                             x_T[i] = u_T[i] * s_T[i]
-                            uB_T[i] = ZERO
+                            y_T[i] = skip_T[i] * u_T[i]
+                            skip_T[i] *= g_T[i]
+                            qB_T[i] = ZERO
                             ds_T[i] = ZERO
                         for t in range(steps):
                             for n in range(N):
@@ -276,50 +237,63 @@ def backward_kernel(compile: Callable[..., Any], states: int, real: type) -> Any
                                     C_sum[t, n, j] += g_TW[t, j] * h[t + 1, n, j]
                                     B_sum[t, n, j] += q * x_TW[t, j]
                                     A_sum[block, n, j] += s_TW[t, j] * r
-                                    uB_TW[t, j] += q * B_t
+                                    qB_TW[t, j] += q * B_t
                                     ds_TW[t, j] += rate[block, n, j] * r
                         for i in range(steps * W):
-                            ds_T[i] = (ds_T[i] * FROM_BASE_2 + u_T[i] * uB_T[i]) * slope_T[i]
-                            uB_T[i] = s_T[i] * uB_T[i] + gD_T[i]
-                            u_T[i] *= g_T[i]
-                            bias_sum[block, i] += ds_T[i]
-                            D_sum[block, i] += u_T[i]
+                            ds_T[i] = (ds_T[i] * FROM_BASE_2 + u_T[i] * qB_T[i]) * slope_T[i]
+                            qB_T[i] = s_T[i] * qB_T[i] + skip_T[i]
+                            bias_sum[block * STREAM + i] += ds_T[i]
+                            D_sum[block * STREAM + i] += u_T[i] * g_T[i]
                         store(ddelta, ddelta_at, ds_T, b, k, c, rows, steps, lanes)
-                        if shared and k > 0:
+                        if k > 0 and du_at[1] == 0:
                             load(x_T, du, du_at, b, k, c, rows, steps, lanes)
                             for i in range(steps * W):
-                                uB_T[i] += x_T[i]
-                        store(du, du_at, uB_T, b, k, c, rows, steps, lanes)
-                        if z.size > 0:
+                                qB_T[i] += x_T[i]
+                        store(du, du_at, qB_T, b, k, c, rows, steps, lanes)
+                        if z != 0:
                             if k > 0:
                                 load(x_T, dz, dz_at, b, 0, c, rows, steps, lanes)
                                 for i in range(steps * W):
                                     y_T[i] += x_T[i]
-                            if k == paths_K - 1:
+                            if k == sizes[0] - 1:
                                 for i in range(steps * W):
                                     gate = sigmoid(z_T[i])
-                                    y_T[i] *= go_T[i] * gate * (ONE + z_T[i] * (ONE - gate))
+                                    y_T[i] *= grad_T[i] * gate * (ONE + z_T[i] * (ONE - gate))
                             store(dz, dz_at, y_T, b, 0, c, rows, steps, lanes)
-                    for t in range(steps):
-                        for n in range(N):
-                            i = (t * N + n) * W
-                            dB[part, b, k, g, rows[t], n] = sum_lanes(B_flat, i, W)
-                            dC[part, b, k, g, rows[t], n] = sum_lanes(C_flat, i, W)
+                    at_sum = ((part * len(lengths) + b) * sizes[0] + k) * sizes[1] + g
+                    store_sums(dB, at_sum * sizes[5], B_flat, rows, steps, N)
+                    store_sums(dC, at_sum * sizes[5], C_flat, rows, steps, N)
                 for block in range(blocks):
-                    c = g * channels + first + block * W
-                    for j in range(min(W, stop - first - block * W)):
-                        for n in range(N):
-                            dA[b, k, c + j, n] = A_sum[block, n, j]
-                        for t in range(T):
-                            dD[b, k, c + j] += D_sum[block, t * W + j]
-                            dbias[b, k, c + j] += bias_sum[block, t * W + j]
+                    put(dA, (at_bk + block) * NW, A_flat, block * NW, NW)
+                    fold(dD, at_bk + block, D_sum, block, T)
+                    fold(dbias, at_bk + block, bias_sum, block, T)
 
     return backward
 
 
 @register_jitable
+def whereabouts(task, sizes):
+    """What a task covers: sample, group, part of the group's channels; where its blocks are."""
+    _, groups, channels, span, _, _ = sizes
+    parts, blocks_all = (channels + span - 1) // span, (channels + LANES - 1) // LANES
+    b, rest = divmod(task, groups * parts)
+    g, part = divmod(rest, parts)
+    first = part * span
+    blocks = (min(channels - first, span) + LANES - 1) // LANES
+    return b, g, part, first, blocks, g * blocks_all + first // LANES, groups * blocks_all
+
+
+@register_jitable
+def channel(g, first, block, sizes):
+    """First channel of a block, and how many of its lanes are channels."""
+    offset = first + block * LANES
+    return g * sizes[2] + offset, min(LANES, sizes[2] - offset)
+
+
+@register_jitable
 def positions(rows, path, begin, steps, length, width):
-    """Where the steps of a tile lie in memory; path is an index into PATH_LETTERS."""
+    """Where the steps of a tile lie in memory; path is an index into LETTERS."""
+    own_function()
     for t in range(steps):
         step = begin + t if path % 2 == 0 else length - 1 - begin - t
         if path >= 2:
@@ -329,44 +303,97 @@ def positions(rows, path, begin, steps, length, width):
 
 
 @register_jitable
-def load(tile, stream, at, b, k, c, rows, steps, lanes):
+def fetch(target, i, address, j, count):
+    """target[i : i + count] = memory[j : j + count]."""
+    own_function()
+    memory = carray(numbers_at(address, target[0]), (j + count,))
+    for lane in range(count):
+        target[i + lane] = memory[j + lane]
+
+
+@register_jitable
+def put(address, j, source, i, count):
+    """memory[j : j + count] = source[i : i + count]."""
+    own_function()
+    memory = carray(numbers_at(address, source[0]), (j + count,))
+    for lane in range(count):
+        memory[j + lane] = source[i + lane]
+
+
+@register_jitable
+def load(tile, address, at, b, k, c, rows, steps, lanes):
     """A tile of a block, zeros in the lanes it does not have."""
+    own_function()
     base = b * at[0] + k * at[1] + c * at[2]
+    memory = carray(numbers_at(address, tile[0]), (1,))
     if at[2] == 1 and lanes == LANES:
         for t in range(steps):
-            copy_lanes(tile, t * LANES, stream, base + rows[t] * at[3], LANES)
+            copy_lanes(tile, t * LANES, memory, base + rows[t] * at[3], LANES)
         return
     for i in range(steps * LANES):
         tile[i] = 0
     for j in range(lanes):
         for t in range(steps):
-            tile[t * LANES + j] = stream[base + j * at[2] + rows[t] * at[3]]
+            tile[t * LANES + j] = memory[base + j * at[2] + rows[t] * at[3]]
 
 
 @register_jitable
-def store(stream, at, tile, b, k, c, rows, steps, lanes):
+def store(address, at, tile, b, k, c, rows, steps, lanes):
     """Writes the lanes of a tile back."""
+    own_function()
     base = b * at[0] + k * at[1] + c * at[2]
+    memory = carray(numbers_at(address, tile[0]), (1,))
     if at[2] == 1 and lanes == LANES:
         for t in range(steps):
-            copy_lanes(stream, base + rows[t] * at[3], tile, t * LANES, LANES)
+            copy_lanes(memory, base + rows[t] * at[3], tile, t * LANES, LANES)
         return
     for j in range(lanes):
         for t in range(steps):
-            stream[base + j * at[2] + rows[t] * at[3]] = tile[t * LANES + j]
+            memory[base + j * at[2] + rows[t] * at[3]] = tile[t * LANES + j]
 
 
 @register_jitable
-def spread(tile, values, block, steps):
-    """The same lanes at every step of a tile."""
+def spread(tile, address, block, steps):
+    """The lanes of a block's vector at every step of a tile, or zeros if there is none."""
+    own_function()
+    if address == 0:
+        for i in range(steps * LANES):
+            tile[i] = 0
+        return
+    memory = carray(numbers_at(address, tile[0]), (1,))
     for t in range(steps):
-        copy_lanes(tile, t * LANES, values, block * LANES, LANES)
+        copy_lanes(tile, t * LANES, memory, block * LANES, LANES)
 
 
 @register_jitable
-def load_factor(tile, factor, at, b, k, g, rows, steps):
+def fold(address, at, tiles, block, length):
+    """Adds the rows of a block's tile up."""
+    own_function()
+    memory = carray(numbers_at(address, tiles[0]), (1,))
+    for j in range(LANES):
+        total = tiles[block * length * LANES + j]
+        for t in range(1, length):
+            total += tiles[(block * length + t) * LANES + j]
+        memory[at * LANES + j] = total
+
+
+@register_jitable
+def load_factor(tile, address, at, b, k, g, rows, steps):
     """B or C of a tile, strides (batch, path, group, state, position)."""
+    own_function()
     base = b * at[0] + k * at[1] + g * at[2]
+    memory = carray(numbers_at(address, tile[0, 0]), (1,))
     for t in range(steps):
         for n in range(tile.shape[1]):
-            tile[t, n] = factor[base + n * at[3] + rows[t] * at[4]]
+            tile[t, n] = memory[base + n * at[3] + rows[t] * at[4]]
+
+
+@register_jitable
+def store_sums(address, at, sums, rows, steps, states):
+    """The gradient of B or C of a tile: its lanes summed up, (position, state)."""
+    own_function()
+    memory = carray(numbers_at(address, sums[0]), (1,))
+    for t in range(steps):
+        for n in range(states):
+            total = sum_lanes(sums, (t * states + n) * LANES, LANES)
+            memory[(at + rows[t]) * states + n] = total

@@ -11,7 +11,7 @@ from typing import Literal, overload
 from torch import Tensor
 
 from blocks.scan.checks import check_arguments
-from blocks.scan.operator import path_scan
+from blocks.scan.operator import checked_scan
 from blocks.scan.paths import FORWARD, REVERSE
 
 
@@ -98,7 +98,7 @@ def selective_scan(
         SuiteError: Shapes, types, devices or the backend do not fit.
     """
     check_arguments(u, delta, A, B, C, D, z, delta_bias, lengths)
-    out, last_state = path_scan(
+    out, last_state = checked_scan(
         u.unsqueeze(1),
         delta.unsqueeze(1),
         A.unsqueeze(0),
@@ -108,9 +108,10 @@ def selective_scan(
         z,
         None if delta_bias is None else delta_bias.unsqueeze(0),
         delta_softplus,
-        paths=REVERSE if reverse else FORWARD,
-        lengths=lengths,
-        backend=backend,
+        REVERSE if reverse else FORWARD,
+        None,
+        lengths,
+        backend,
     )
     return (out, last_state.squeeze(1)) if return_last_state else out
 

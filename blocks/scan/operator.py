@@ -68,6 +68,27 @@ def path_scan(
     """
     check_paths_arguments(u, delta, A, B, C, D, z, delta_bias, lengths, paths)
     check_paths(paths, u.shape[-1], width, ragged=lengths is not None)
+    return checked_scan(
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus, paths, width, lengths, backend
+    )
+
+
+def checked_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    paths: str,
+    width: int | None,
+    lengths: Tensor | None,
+    backend: str | None,
+) -> tuple[Tensor, Tensor]:
+    """`path_scan` for a caller that has checked the arguments."""
     B, C = _variable_form(B, A), _variable_form(C, A)
     dtype = u.dtype
     for stream in (delta, z, B if B.dim() == 5 else None, C if C.dim() == 5 else None):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blocks.errors import SuiteError
 
+LETTERS = "><v^"
 FORWARD, REVERSE = ">", "<"
 
 
@@ -29,7 +30,7 @@ def check_paths(paths: str, length: int, width: int | None, ragged: bool) -> Non
     columns = any(path in "v^" for path in paths)
     fits = width is not None and width > 0 and length % width == 0
     problem = None
-    if not paths or set(paths) - set("><v^"):
+    if not paths or set(paths) - set(LETTERS):
         problem = ("one or more of the letters > < v ^", repr(paths))
     elif columns and not fits:
         problem = (f"a width that divides the {length} positions", f"width={width}")

@@ -1,0 +1,1 @@
+"""The depthwise convolution along several paths, as one operator."""
