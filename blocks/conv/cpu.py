@@ -17,8 +17,8 @@ from blocks.cpu.threads import run_parallel
 
 __all__ = ["available", "backward", "forward"]
 
-# Channels of a task: four vectors of the widest kind, one row of four cache lines.
-LANES = 64
+# Channels of a task: two vectors of the widest kind.
+LANES = 32
 
 
 def forward(
@@ -88,29 +88,29 @@ class _Call:
         bias_KD = self.x.new_zeros(weight.shape[:2]) if bias is None else bias.to(real).contiguous()
         self.held = (weight_KWD, bias_KD)
         self.tasks = batch * -(-channels // LANES) if length else 0
-        self.width = weight.shape[-1]
+        self.width, self.silu = weight.shape[-1], silu
         valid = np.full(batch, length)
         if lengths is not None:
             valid = lengths.to(torch.int64).numpy().clip(0, length)
         self.arguments: tuple[Any, ...] = (
             batch, channels, length, np.array([1 if path == ">" else -1 for path in paths]), valid,
-            silu, self.x.data_ptr(), self.x.stride(), weight_KWD.data_ptr(), bias_KD.data_ptr(),
+            self.x.data_ptr(), self.x.stride(), weight_KWD.data_ptr(), bias_KD.data_ptr(),
         )  # fmt: skip
 
     def run(self, name: str, *results: Any) -> None:
         """Runs a kernel over all tasks."""
         if self.tasks:
-            kernel = _kernel(name, self.width, self.x.dtype)
+            kernel = _kernel(name, self.width, self.silu, self.x.dtype)
             arguments = (*self.arguments, *results)
             run_parallel(lambda begin, end: kernel(begin, end, *arguments), self.tasks)
 
 
 @functools.cache
-def _kernel(name: str, width: int, real: torch.dtype) -> Any:
+def _kernel(name: str, width: int, silu: bool, real: torch.dtype) -> Any:
     from blocks.conv import cpu_kernels
 
     def compile(function: Any) -> Any:
         return compile_kernel(function, cpu_kernels.__file__)
 
     make = cpu_kernels.forward_kernel if name == "forward" else cpu_kernels.backward_kernel
-    return make(compile, width, np.float64 if real == torch.float64 else np.float32)
+    return make(compile, width, silu, np.float64 if real == torch.float64 else np.float32)
