@@ -70,6 +70,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"bimamba-suite {importlib.metadata.version('bimamba-suite')}")
         return 0
+    # Read when torch is loaded. Threads of OpenMP that wait by spinning would hold the cores which
+    # the scan's own threads need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in words or os.environ.get("BIMAMBA_DEBUG") == "1"
     try:
         _check_verb(words[0])

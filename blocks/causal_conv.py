@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blocks.conv.operator import path_conv
 from blocks.errors import SuiteError
+from blocks.scan.checks import check_range
 from blocks.scan.paths import FORWARD, REVERSE
 
 Activation = Literal["silu", "swish"] | None
@@ -95,6 +96,8 @@ def causal_conv1d(
     if initial_states is not None and initial_states.shape != (*x.shape[:2], past):
         raise _misfit("initial_states", f"shape {(*x.shape[:2], past)}", initial_states)
 
+    if lengths is not None:
+        check_range(lengths, x.shape[-1])
     history = x
     if initial_states is not None:
         history = torch.cat([initial_states.to(x.dtype), x], dim=-1)

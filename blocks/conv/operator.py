@@ -93,4 +93,9 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dx, dweight, None if bias is None else dbias, None, None, None
 
 
-differentiable("path_conv", _differentiate, _save, "use torch.nn.functional.conv1d instead")
+differentiable(
+    "path_conv",
+    _differentiate,
+    _save,
+    "use torch.nn.functional.conv1d, and a plain loop over time for a scan",
+)

@@ -64,7 +64,7 @@ def backward(
             dweight[k, :, tap] = (g[..., here] * x[..., there]).sum((0, 2))
         dbias[k] = g.sum((0, 2))
     db = dbias.new_empty(0) if bias is None else dbias.to(bias.dtype)
-    return dx.to(x.dtype), dweight.to(weight.dtype), db
+    return _cleared(dx, lengths).to(x.dtype), dweight.to(weight.dtype), db
 
 
 def new_output(x: Tensor, paths: int) -> Tensor:

@@ -50,7 +50,7 @@ def compile_kernel(function: Callable[..., Any], source: str | None = None) -> A
     Args:
         function: Python code numba understands. It runs without the interpreter's lock.
         source: File the function is written in; its machine code is then kept for the next
-            process, until this file or the elementary functions change.
+            process, until this file, one beside it or the elementary functions change.
     """
     import numba
 
@@ -69,7 +69,8 @@ def compile_kernel(function: Callable[..., Any], source: str | None = None) -> A
 @functools.cache
 def _cache_folder(source: str) -> Path | None:
     """A folder of its own for each version of the code; None, said once, where none can be."""
-    files = [Path(source), *sorted(Path(__file__).parent.glob("*.py"))]
+    folders = Path(source).parent, Path(__file__).parent
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
     version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     folder = cache_dir() / "kernels" / version
     try:

@@ -77,11 +77,13 @@ def choose_backend(name: str, A: Tensor, B: Tensor, C: Tensor) -> Backend:
         reason = candidate.refuses(A, B, C)
         if reason is None:
             return candidate
-        warnings.warn(
-            f"selective_scan leaves the {candidate_name} backend for a slower one: {reason}",
-            stacklevel=2,
-        )
+        _say_once(f"selective_scan leaves the {candidate_name} backend for a slower one: {reason}")
     raise AssertionError("the reference takes everything")
+
+
+def _say_once(message: str) -> None:
+    """One place for forward and backward: Python shows a warning once per place and text."""
+    warnings.warn(message, stacklevel=1)
 
 
 def _named(name: str, A: Tensor, B: Tensor, C: Tensor) -> Backend:

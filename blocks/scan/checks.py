@@ -63,6 +63,7 @@ def check_arguments(
         expect_shape("lengths", lengths, (batch,))
         if lengths.is_floating_point() or lengths.dtype == torch.bool:
             raise _misfit("lengths", "integers", lengths)
+        check_range(lengths, length)
     for name, x in (
         ("delta", delta), ("A", A), ("B", B), ("C", C), ("D", D), ("z", z),
         ("delta_bias", delta_bias), ("lengths", lengths),
@@ -111,6 +112,23 @@ def check_paths_arguments(
         None if delta_bias is None else delta_bias[0],
         lengths,
     )
+
+
+def check_range(lengths: Tensor, length: int) -> None:
+    """Raises a SuiteError for lengths outside 0..length where looking at them costs nothing.
+
+    On a GPU that would wait for it, and a compiler has no values: there they are clipped.
+    """
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling() or lengths.numel() == 0:
+        return
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < 0 or longest > length:
+        raise SuiteError(
+            expected=f"lengths from 0 to the {length} steps there are",
+            found=f"{shortest} to {longest}",
+            where="lengths",
+            cure="count the valid steps of each sample; padding comes after them",
+        )
 
 
 def _groups(x: Tensor) -> int:
