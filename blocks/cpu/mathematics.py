@@ -6,6 +6,7 @@ the exponent where the result is tiny or huge.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,60 @@ def copy_lanes(
 
 
 @intrinsic(prefer_literal=True)
+def transpose(
+    context: Any,
+    target: types.Type,
+    i: types.Type,
+    i_step: types.Type,
+    source: types.Type,
+    j: types.Type,
+    j_step: types.Type,
+    count: Any,
+) -> Any:
+    """target[i + c i_step + r] = source[j + r j_step + c] for r, c < count, a literal power of two.
+
+    Rows change places with columns in halves, quarters and so on, within registers: number by
+    number it would cost more than what the kernel then does with them.
+    """
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    size = count.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, to_index, to_step, source_, from_index, from_step, _ = arguments
+        number = context.get_value_type(target.dtype)
+        lanes = ir.VectorType(number, size)
+        align = context.get_abi_sizeof(number)
+
+        def row(kind: Any, array: Any, index: Any, step: Any, r: int) -> Any:
+            start = builder.add(index, builder.mul(step, step.type(r)))
+            memory = cgutils.create_struct_proxy(kind)(context, builder, array).data
+            return builder.bitcast(builder.gep(memory, [start]), lanes.as_pointer())
+
+        rows = [
+            builder.load(row(source, source_, from_index, from_step, r), align=align)
+            for r in range(size)
+        ]
+        half = size // 2
+        while half:
+            upper = _lanes(c if not c & half else size + c - half for c in range(size))
+            lower = _lanes(c + half if not c & half else size + c for c in range(size))
+            for r in range(size):
+                if not r & half:
+                    pair = rows[r], rows[r + half]
+                    rows[r] = builder.shuffle_vector(*pair, upper)
+                    rows[r + half] = builder.shuffle_vector(*pair, lower)
+            half //= 2
+        for r, value in enumerate(rows):
+            builder.store(value, row(target, to, to_index, to_step, r), align=align)
+        return context.get_dummy_value()
+
+    return types.none(
+        target, types.intp, types.intp, source, types.intp, types.intp, count
+    ), generate
+
+
+@intrinsic(prefer_literal=True)
 def sum_lanes(context: Any, source: types.Type, i: types.Type, count: Any) -> Any:
     """The sum of source[i : i + count], pair by pair, for a flat array and a literal count."""
     if not isinstance(count, types.IntegerLiteral):
@@ -223,7 +278,9 @@ def sum_lanes(context: Any, source: types.Type, i: types.Type, count: Any) -> An
             width //= 2
             halves = [
                 builder.shuffle_vector(
-                    value, ir.Constant(value.type, ir.Undefined), _mask(start, width)
+                    value,
+                    ir.Constant(value.type, ir.Undefined),
+                    _lanes(range(start, start + width)),
                 )
                 for start in (0, width)
             ]
@@ -233,6 +290,7 @@ def sum_lanes(context: Any, source: types.Type, i: types.Type, count: Any) -> An
     return source.dtype(source, types.intp, count), generate
 
 
-def _mask(start: int, width: int) -> Any:
-    lanes = ir.VectorType(ir.IntType(32), width)
-    return ir.Constant(lanes, [ir.Constant(ir.IntType(32), start + i) for i in range(width)])
+def _lanes(indices: Iterable[int]) -> Any:
+    """Which lanes a shuffle takes."""
+    numbers = [ir.Constant(ir.IntType(32), i) for i in indices]
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)

@@ -35,6 +35,7 @@ from blocks.cpu.mathematics import (
     softplus_slope,
     stack,
     sum_lanes,
+    transpose,
 )
 from blocks.scan.cpu import LANES, MAX_BLOCKS, tile_steps
 
@@ -303,6 +304,15 @@ def positions(rows, path, begin, steps, length, width):
 
 
 @register_jitable
+def consecutive(rows, steps):
+    """Whether the steps of a tile are neighbours in memory, upwards or downwards."""
+    step, neighbours = rows[1] - rows[0], 0
+    for t in range(1, steps):
+        neighbours += rows[t] - rows[t - 1] == step
+    return (step == 1 or step == -1) and neighbours == steps - 1
+
+
+@register_jitable
 def fetch(target, i, address, j, count):
     """target[i : i + count] = memory[j : j + count]."""
     own_function()
@@ -330,6 +340,12 @@ def load(tile, address, at, b, k, c, rows, steps, lanes):
         for t in range(steps):
             copy_lanes(tile, t * LANES, memory, base + rows[t] * at[3], LANES)
         return
+    if at[3] == 1 and lanes == LANES and steps % LANES == 0 and consecutive(rows, steps):
+        for t in range(0, steps, LANES):
+            low, step = min(rows[t], rows[t + LANES - 1]), rows[1] - rows[0]
+            first = (t if step > 0 else t + LANES - 1) * LANES
+            transpose(tile, first, step * LANES, memory, base + low, at[2], LANES)
+        return
     for i in range(steps * LANES):
         tile[i] = 0
     for j in range(lanes):
@@ -346,6 +362,12 @@ def store(address, at, tile, b, k, c, rows, steps, lanes):
     if at[2] == 1 and lanes == LANES:
         for t in range(steps):
             copy_lanes(memory, base + rows[t] * at[3], tile, t * LANES, LANES)
+        return
+    if at[3] == 1 and lanes == LANES and steps % LANES == 0 and consecutive(rows, steps):
+        for t in range(0, steps, LANES):
+            low, step = min(rows[t], rows[t + LANES - 1]), rows[1] - rows[0]
+            first = (t if step > 0 else t + LANES - 1) * LANES
+            transpose(memory, base + low, at[2], tile, first, step * LANES, LANES)
         return
     for j in range(lanes):
         for t in range(steps):

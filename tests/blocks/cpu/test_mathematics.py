@@ -23,6 +23,7 @@ from blocks.cpu.mathematics import (
     softplus_slope,
     stack,
     sum_lanes,
+    transpose,
 )
 
 PRECISIONS = pytest.mark.parametrize("real", [np.float32, np.float64], ids=["single", "double"])
@@ -209,3 +210,20 @@ def test_a_count_that_is_no_constant_is_refused() -> None:
 
     with pytest.raises(Exception, match="(?s)sum_lanes"):
         compile_kernel(run)(np.ones(4), 4)
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_transpose_moves_rows_to_columns(real: type, backwards: bool) -> None:
+    def move(target, source, first, step):  # noqa: ANN001, ANN202
+        transpose(target, first, step, source, 3, 20, 16)
+
+    move = compile_kernel(move)
+    source = np.arange(400, dtype=real)
+    target = np.zeros(16 * 17 + 5, dtype=real)
+    move(target, source, 15 * 17 if backwards else 0, -17 if backwards else 17)
+    square = np.stack([source[3 + r * 20 : 19 + r * 20] for r in range(16)])
+    columns = square.T[::-1] if backwards else square.T
+    rows = np.stack([target[c * 17 : c * 17 + 16] for c in range(16)])
+    assert (rows == columns).all()
+    assert np.count_nonzero(target) == 256
