@@ -14,7 +14,7 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-from lightning_modules.vision.vision_mamba import VisionMamba
+from lightning_modules.vision.networks.vision_mamba import VisionMamba
 
 _DIMS = {"tiny": 192, "small": 384, "base": 768}
 _LONG = "bimambav2_final_pool_mean_abs_pos_embed_with"

@@ -3,7 +3,8 @@
 import timm
 import torch
 
-from lightning_modules.vision import VisionMamba, timm_models
+from lightning_modules.vision import VisionMamba
+from lightning_modules.vision.networks import timm_models
 
 LONG = "_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2"
 

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from blocks import BiMamba, DropPath, Recorded, ResidualBlock, RMSNorm, drop_path_rates
 from blocks.errors import SuiteError
 from blocks.positions import Grid, resize_position_table
-from lightning_modules.vision.upstream_vim import vim_arguments
+from lightning_modules.vision.networks.upstream_vim import vim_arguments
 
 Size = int | tuple[int, int]
 

@@ -1,0 +1,1 @@
+"""Networks from images to logits or features; what trains them is elsewhere."""
