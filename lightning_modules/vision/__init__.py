@@ -2,9 +2,9 @@
 
 from lightning_modules.vision.image_classification import ImageClassification
 from lightning_modules.vision.mixing import Mixing
+from lightning_modules.vision.networks.vision_mamba import VisionMamba
 from lightning_modules.vision.pictures import ClassificationPictures
 from lightning_modules.vision.predictions import PredictionTable
-from lightning_modules.vision.networks.vision_mamba import VisionMamba
 
 __all__ = [
     "ClassificationPictures",
