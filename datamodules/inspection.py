@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
-class Finding:
+class Remark:
     """One thing that is wrong or odd in a data set.
 
     Args:
@@ -36,6 +36,6 @@ class Inspectable(Protocol):
         """Facts in the order in which they should be read: name to value."""
         ...
 
-    def validate(self) -> Iterator[Finding]:
+    def validate(self) -> Iterator[Remark]:
         """Reads every file and yields what is wrong, as it is found; nothing when all is well."""
         ...
