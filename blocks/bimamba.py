@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blocks.causal_conv import causal_conv1d
-from blocks.conv.operator import path_conv
 from blocks.errors import SuiteError
 from blocks.mamba import (
     UPSTREAM_NAMES,
@@ -31,8 +30,8 @@ from blocks.mamba import (
     zero_padding,
 )
 from blocks.scan.bidirectional import bidirectional_scan
-from blocks.scan.operator import path_scan
 from blocks.scan.paths import FORWARD, REVERSE
+from blocks.selective_paths import selective_paths
 from blocks.upstream import renamed
 
 
@@ -167,61 +166,22 @@ class BiMamba(nn.Module):
     def _two_branches(self, xz: Tensor, lengths: Tensor | None) -> Tensor:
         x, z = xz.chunk(2, dim=1)
         conv, conv_b = self.conv1d, self.conv1d_b
-        u = path_conv(
+        y = selective_paths(
             x,
+            z,
             torch.stack((conv.weight.squeeze(1), conv_b.weight.squeeze(1))),
             _pair(conv.bias, conv_b.bias),
-            paths=FORWARD + REVERSE,
-            silu=True,
-            lengths=lengths,
-        )
-        delta, B, C = select_paths(
-            u,
             torch.stack((self.x_proj.weight, self.x_proj_b.weight)),
             torch.stack((self.dt_proj.weight, self.dt_proj_b.weight)),
-        )
-        y, _ = path_scan(
-            u,
-            delta,
             decay(torch.stack((self.A_log, self.A_b_log))),
-            B,
-            C,
             torch.stack((self.D, self.D_b)),
-            z,
             torch.stack((self.dt_proj.bias, self.dt_proj_b.bias)),
-            True,
             paths=FORWARD + REVERSE,
             lengths=lengths,
         )
         y = y / 2 if self.divide_out else y
         out: Tensor = self.out_proj(y.mT)
         return out
-
-
-def select_paths(
-    u: Tensor, x_proj_weight: Tensor, delta_proj_weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`blocks.mamba.select` for K paths at once, as batched matrix products.
-
-    Args:
-        u: (B, K, D, L).
-        x_proj_weight: (K, R + 2N, D).
-        delta_proj_weight: (K, D, R).
-
-    Returns:
-        Raw step sizes (B, K, D, L); B and C, (B, K, N, L).
-    """
-    batch, paths, _, length = u.shape
-    rank = delta_proj_weight.shape[-1]
-    states = (x_proj_weight.shape[1] - rank) // 2
-    u_KTD = u.permute(1, 0, 3, 2).flatten(1, 2)
-    projected = torch.bmm(u_KTD, x_proj_weight.mT)
-    dt, B, C = torch.split(projected, [rank, states, states], dim=-1)
-    delta = torch.bmm(dt, delta_proj_weight.mT)
-    delta, B, C = (
-        x.view(paths, batch, length, x.shape[-1]).permute(1, 0, 3, 2) for x in (delta, B, C)
-    )
-    return delta, B, C
 
 
 def bimamba_inner(

@@ -36,7 +36,8 @@ def path_conv(
     return out
 
 
-def _backend(x: Tensor) -> ModuleType:
+def conv_backend(x: Tensor) -> ModuleType:
+    """Who computes the convolution of x: its functions are those of `blocks.conv.reference`."""
     return cpu if cpu.available(x.device)[0] else reference
 
 
@@ -49,7 +50,7 @@ def _forward(
     paths: str,
 ) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = _backend(x).forward(x, weight, bias, lengths, silu, paths)
+        out: Tensor = conv_backend(x).forward(x, weight, bias, lengths, silu, paths)
     return out
 
 
@@ -67,7 +68,7 @@ def _backward(
     paths: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
-        dx, dweight, dbias = _backend(x).backward(grad, x, weight, bias, lengths, silu, paths)
+        dx, dweight, dbias = conv_backend(x).backward(grad, x, weight, bias, lengths, silu, paths)
     return dx, dweight, dbias
 
 

@@ -103,12 +103,14 @@ def backward(
     delta_softplus: bool,
     paths: str,
     width: int,
+    overwrite: bool = False,
 ) -> Gradients:
     """Gradients of `forward` in the order u, delta, A, B, C, D, z, delta_bias.
 
     `grad_out` (B, D, L) belongs to the output, `grad_last` (B, K, D, N) to the last states; `kept`
-    is the third result of `forward`, all else are its arguments. Complex gradients follow torch:
-    the conjugate Wirtinger derivative.
+    is the third result of `forward`, all else are its arguments. With `overwrite` nobody needs u
+    and delta any more: a backend may put their gradients into the same memory. Complex gradients
+    follow torch: the conjugate Wirtinger derivative.
 
     Returns:
         Each gradient in the shape, type and layout of its argument; None where it was None.
