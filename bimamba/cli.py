@@ -21,6 +21,7 @@ from torch import nn
 from bimamba.checkpoints import inspect_checkpoint
 from bimamba.console import print_results, silence_small_talk
 from bimamba.discovery import import_wings
+from bimamba.interrupts import Interrupts
 from bimamba.loggers import (
     BestCheckpoint,
     build_logger,
@@ -226,7 +227,7 @@ class SuiteCLI(LightningCLI):
         progress = _progress(given.enable_progress_bar)
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         callbacks = list(given.callbacks or [])
-        own = [progress, ScanReport(), NonFiniteGuard(), *self._files_of_a_run(given)]
+        own = [progress, ScanReport(), NonFiniteGuard(), Interrupts(), *self._files_of_a_run(given)]
         if given.enable_model_summary is not False:
             own.append(ArchitectureTable())
         present = {type(callback) for callback in callbacks}

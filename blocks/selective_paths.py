@@ -176,7 +176,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def _streams(rows: Tensor, shape: torch.Size) -> Tensor:
     """(K, B L, C) as (B, K, C, L), for an input of `shape` (B, D, L)."""
-    return rows.unflatten(1, (shape[0], shape[2])).permute(1, 0, 3, 2)
+    return rows.view(len(rows), shape[0], shape[2], rows.shape[-1]).permute(1, 0, 3, 2)
 
 
 def _select(

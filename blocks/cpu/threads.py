@@ -9,12 +9,15 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import torch
 
 # Pieces per thread: more of them even out a busy core, each costs some 15 microseconds.
 _PIECES = 2
+# Seconds to wait for a thread that ought to have answered long ago.
+_PATIENCE = 10
 
 
 def run_parallel(task: Callable[[int, int], None], count: int) -> None:
@@ -36,8 +39,12 @@ def run_parallel(task: Callable[[int, int], None], count: int) -> None:
     queue = _pool(threads - 1)
     for _ in range(threads - 1):
         queue.put(job)
-    job.work()
-    job.finished.acquire()
+    try:
+        job.work()
+        job.finished.acquire()
+    except BaseException:  # Ctrl-C: whoever catches it frees what the pool is writing to.
+        job.abandon(threads - 1)
+        raise
     if job.error is not None:
         raise job.error
 
@@ -50,7 +57,7 @@ class _Job:
         self.bounds = [count * i // pieces for i in range(pieces + 1)]
         self.taken, self.done = itertools.count(), itertools.count(1)
         self.error: BaseException | None = None
-        self.finished = threading.Lock()
+        self.finished, self.left = threading.Lock(), threading.Semaphore(0)
         self.finished.acquire()
 
     def work(self) -> None:
@@ -63,6 +70,15 @@ class _Job:
                 self.error = self.error or error
             if next(self.done) == self.pieces:
                 self.finished.release()
+
+    def abandon(self, workers: int) -> None:
+        """Takes no further piece and waits until so many threads have left the job."""
+        self.pieces = 0
+        while workers:
+            # Another Ctrl-C must not cut this short. A piece takes milliseconds.
+            with suppress(KeyboardInterrupt):
+                self.left.acquire(timeout=_PATIENCE)
+                workers -= 1
 
 
 _lock = threading.Lock()
@@ -83,7 +99,9 @@ def _pool(size: int) -> "SimpleQueue[_Job]":
 
 def _serve(queue: "SimpleQueue[_Job]") -> None:
     while True:
-        queue.get().work()
+        job = queue.get()
+        job.work()
+        job.left.release()
 
 
 def _forget() -> None:

@@ -1,6 +1,7 @@
 """The pool of threads: complete, patient with errors, and alive in every process."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -177,3 +178,42 @@ def test_a_forked_child_has_a_pool_of_its_own() -> None:
         [sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "good\n", done.stderr
+
+
+def test_an_interrupt_waits_for_pieces_at_work() -> None:
+    """KeyboardInterrupt frees the arguments: no thread may still be writing to them."""
+    main, began, finished = threading.current_thread(), threading.Event(), []
+
+    def task(begin: int, end: int) -> None:
+        if threading.current_thread() is main:
+            began.wait(5)
+            raise_in_main()
+            time.sleep(0.05)
+        else:
+            began.set()
+            time.sleep(0.3)
+            finished.append(begin)
+
+    def raise_in_main() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_parallel(task, 2)
+    assert finished
+    assert sorted(collect(10)) == list(range(10))
+
+
+def test_an_interrupt_while_waiting_for_others_waits_all_the_same() -> None:
+    main, finished = threading.current_thread(), []
+
+    def task(begin: int, end: int) -> None:
+        if threading.current_thread() is main:
+            time.sleep(0.05)  # Leaves a piece to the other thread.
+            return
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        finished.append(begin)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_parallel(task, 2)
+    assert finished
