@@ -113,6 +113,34 @@ def load_foreign(path: str | Path) -> Any:
         ) from error
 
 
+def load_pickle(path: str | Path) -> Any:
+    """Reads a plain pickle of containers and numpy arrays without running its code.
+
+    Args:
+        path: A file written by `pickle.dump`, by Python 3 or 2 (whose strings are taken as Latin-1).
+
+    Raises:
+        SuiteError: No such file, not a pickle, damaged, or a pickle that asks for code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SuiteError(
+            expected="a pickle file", found="no such file", where=str(path), cure="check the path"
+        )
+    try:
+        with path.open("rb") as file:
+            return _restricted(path).load(file, encoding="latin1")
+    except SuiteError:
+        raise
+    except Exception as error:  # A damaged pickle raises almost anything.
+        raise SuiteError(
+            expected="a pickle of containers and numpy arrays",
+            found=f"{_kind(path)} ({type(error).__name__}: {str(error)[:120]})",
+            where=str(path),
+            cure="copy or download the file again and compare its size with the source",
+        ) from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`; renames it to `path` when the block ends well.

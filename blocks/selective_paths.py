@@ -65,10 +65,10 @@ def selective_paths(
         low = torch.get_autocast_dtype(x.device.type)
         x, z = x.to(low), z.to(low)
     x_proj_weight, dt_proj_weight = x_proj_weight.to(x.dtype), dt_proj_weight.to(x.dtype)
-    out, _, _ = _selective_paths(
+    out: Tensor = _selective_paths(
         x, z, conv_weight, conv_bias, x_proj_weight, dt_proj_weight, A, D, dt_bias,
         lengths, paths, backend or "",
-    )  # fmt: skip
+    )[0]  # fmt: skip
     return out
 
 
@@ -144,6 +144,7 @@ def _backward(
             grad, None, kept, u, delta, A, B, C, D, z, dt_bias, lengths, True, paths, 0,
             overwrite=True,
         )  # fmt: skip
+        assert dD is not None and dz is not None and dbias is not None
         del u, delta
         ddelta_KTD = _rows(ddelta)
         dprojected = torch.cat(
