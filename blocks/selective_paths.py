@@ -72,6 +72,23 @@ def selective_paths(
     return out
 
 
+def select_paths(
+    u: Tensor, x_proj_weight: Tensor, dt_proj_weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The input-dependent parameters of K scans, each over a stream of its own.
+
+    Args:
+        u: (B, K, D, L).
+        x_proj_weight: (K, R + 2N, D).
+        dt_proj_weight: (K, D, R).
+
+    Returns:
+        Raw step sizes (B, K, D, L) without their bias; B and C, (B, K, 1, N, L).
+    """
+    projected = torch.bmm(_rows(u), x_proj_weight.mT)
+    return _select(projected, dt_proj_weight, u[:, 0].shape)
+
+
 def _forward(
     x: Tensor,
     z: Tensor,

@@ -113,7 +113,7 @@ class SS2D(nn.Module):
         x_proj_weight = torch.empty(_DIRECTIONS, rank + 2 * d_state, inner)
         self.x_proj_weight = nn.Parameter(x_proj_weight.uniform_(-(inner**-0.5), inner**-0.5))
         steps = (dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
-        weight, bias_, A_logs = _initial_scan(initialize, inner, rank, d_state, *steps)
+        weight, bias_, A_logs = initial_scan(initialize, inner, rank, d_state, *steps)
         self.dt_projs_weight = nn.Parameter(weight)
         self.dt_projs_bias = nn.Parameter(bias_)
         self.A_logs = nn.Parameter(A_logs)
@@ -239,7 +239,7 @@ def _select(
     return delta, B.permute(0, 2, 3, 1), C.permute(0, 2, 3, 1)
 
 
-def _initial_scan(
+def initial_scan(
     initialize: str,
     inner: int,
     rank: int,
@@ -250,7 +250,10 @@ def _initial_scan(
     dt_scale: float,
     dt_init_floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`dt_projs_weight` (K, D, R), `dt_projs_bias` (K, D), `A_logs` (K D, N); see `SS2D`."""
+    """`dt_projs_weight` (K, D, R), `dt_projs_bias` (K, D), `A_logs` (K D, N) of K = 4 scans.
+
+    Arguments are those of `SS2D`, with the widths D `inner`, R `rank` and N `states`.
+    """
     weight = torch.empty(_DIRECTIONS, inner, rank)
     bias = torch.empty(_DIRECTIONS, inner)
     if initialize == "v1":

@@ -1,0 +1,1 @@
+"""Bodies, cameras and rotations: pure functions that data and networks share."""
