@@ -1,7 +1,8 @@
 """Optimiser groups, the learning-rate rule and its schedule: the same for every workload.
 
 Rule (hustvl/Vim, DeiT): lr = `lr` * images per optimiser step / `lr_scale_batch`; unlike upstream,
-the images count all processes and accumulated batches. Schedule: linear warm-up, then one cosine.
+the images count all processes and accumulated batches. Schedule: linear warm-up, then a cosine or
+another decay.
 """
 
 import difflib
@@ -48,21 +49,31 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up and cosine decay of the learning rate.
+    """Linear warm-up and decay of the learning rate.
 
     Args:
+        shape: `cosine` to `min_lr`; `exponential`, times `gamma` every epoch; `milestones`, times
+            `gamma` at each of them; `constant`.
         interval: Change the rate every `step` or every `epoch`.
-        warmup_epochs: Epochs of linear warm-up; the cosine runs on below it (timm without prefix).
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_prefix: Whether the cosine begins after the warm-up (MzeroMiko/VMamba); else it runs
+            on below it (timm's own default, hustvl/Vim).
         warmup_lr: Rate at the very start, not scaled by the batch.
-        min_lr: Rate at the end, not scaled by the batch.
+        min_lr: Rate at the end of a cosine, not scaled by the batch.
+        gamma: Factor of `exponential` and `milestones`.
+        milestones: Epochs, ascending.
         upstream_epoch_lag: Run one epoch late, as hustvl/Vim does (with `interval: epoch`).
         allow_rising: Accept a scaled rate below `min_lr`, so that the cosine rises.
     """
 
+    shape: Literal["cosine", "exponential", "milestones", "constant"] = "cosine"
     interval: Literal["step", "epoch"] = "step"
     warmup_epochs: float = 5.0
+    warmup_prefix: bool = False
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    gamma: float = 0.1
+    milestones: tuple[float, ...] = ()
     upstream_epoch_lag: bool = False
     allow_rising: bool = False
 
@@ -79,19 +90,29 @@ def scaled_lr(optimizer: Optimizer, samples_per_step: int) -> float:
     return optimizer.lr * samples_per_step / optimizer.lr_scale_batch
 
 
-def cosine_lr(epoch: float, *, lr: float, epochs: float, schedule: Schedule) -> float:
-    """Learning rate at a time counted in epochs, fractions included (timm's cosine).
+def learning_rate(epoch: float, *, lr: float, epochs: float, schedule: Schedule) -> float:
+    """Learning rate at a time counted in epochs, fractions included (timm's formulas).
 
     Args:
         epoch: Time since the start, in epochs.
         lr: Peak rate.
         epochs: Length of the run.
-        schedule: Warm-up and end values.
+        schedule: Shape, warm-up and end values.
     """
+    warmup = schedule.warmup_epochs
     if schedule.upstream_epoch_lag:
         epoch = max(epoch - 1, 0)
-    if epoch < schedule.warmup_epochs:
-        return schedule.warmup_lr + epoch * (lr - schedule.warmup_lr) / schedule.warmup_epochs
+    if epoch < warmup:
+        return schedule.warmup_lr + epoch * (lr - schedule.warmup_lr) / warmup
+    match schedule.shape:
+        case "constant":
+            return lr
+        case "exponential":
+            return lr * schedule.gamma**epoch
+        case "milestones":
+            return lr * schedule.gamma ** sum(epoch >= mark for mark in schedule.milestones)
+    if schedule.warmup_prefix:
+        epoch, epochs = epoch - warmup, epochs - warmup
     progress = min(epoch / max(epochs, 1e-9), 1.0)
     return schedule.min_lr + (lr - schedule.min_lr) / 2 * (1 + math.cos(math.pi * progress))
 
@@ -102,14 +123,16 @@ def check_lr(lr: float, schedule: Schedule) -> None:
     Raises:
         SuiteError: The scaled rate lies below `min_lr`.
     """
-    if lr < schedule.min_lr and not schedule.allow_rising:
+    if schedule.shape != "cosine" or schedule.allow_rising:
+        return
+    if lr < schedule.min_lr:
         raise SuiteError(
             expected=f"a learning rate above schedule.min_lr = {schedule.min_lr:g}",
             found=f"{lr:.3g} after scaling by the batch, so the cosine would rise",
             where="model.init_args.optimizer.lr",
             cure="raise lr or the batch, lower min_lr, set lr_scale_batch: null, or allow_rising",
         )
-    if lr <= 2 * schedule.min_lr and not schedule.allow_rising:
+    if lr <= 2 * schedule.min_lr:
         rank_zero_warn(
             f"The scaled learning rate {lr:.3g} is within twice min_lr {schedule.min_lr:g}: the "
             "cosine is nearly flat. Raise optimizer.lr or lower schedule.min_lr."
@@ -181,7 +204,7 @@ def build_scheduler(
     epochs: float,
     schedule: Schedule,
 ) -> LRSchedulerConfigType:
-    """Lightning's scheduler entry for `cosine_lr`.
+    """Lightning's scheduler entry for `learning_rate`.
 
     Args:
         optimizer: Its groups follow the same curve, each from its own rate.
@@ -193,7 +216,7 @@ def build_scheduler(
 
     def factor(tick: int) -> float:
         epoch = tick if schedule.interval == "epoch" else tick * epochs / max(steps, 1)
-        return cosine_lr(epoch, lr=lr, epochs=epochs, schedule=schedule) / lr
+        return learning_rate(epoch, lr=lr, epochs=epochs, schedule=schedule) / lr
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return LRSchedulerConfigType(scheduler=scheduler, interval=schedule.interval, name="lr")

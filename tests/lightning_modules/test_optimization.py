@@ -17,7 +17,7 @@ from lightning_modules.optimization import (
     build_optimizer,
     build_scheduler,
     check_lr,
-    cosine_lr,
+    learning_rate,
     parameter_groups,
     scaled_lr,
 )
@@ -85,7 +85,7 @@ def test_the_rate_is_taken_as_it_is_without_a_batch_to_scale_by() -> None:
 def test_cosine_equals_upstream_in_every_epoch(case: dict[str, Any]) -> None:
     epochs, lr = case["cfg"]["epochs"], case["scaled_lr"]
     schedule = schedule_of(case, interval="epoch")
-    found = [cosine_lr(e, lr=lr, epochs=epochs, schedule=schedule) for e in range(epochs)]
+    found = [learning_rate(e, lr=lr, epochs=epochs, schedule=schedule) for e in range(epochs)]
     assert found == pytest.approx(case["lr_used_in_epoch"], rel=1e-12, abs=1e-16)
 
 
@@ -111,7 +111,7 @@ def test_steps_and_epochs_agree_at_epoch_boundaries(lag: bool) -> None:
 
 def test_without_lag_the_first_epoch_warms_up_and_the_last_step_comes_near_the_end() -> None:
     schedule = Schedule(warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5)
-    at = {t: cosine_lr(t, lr=1e-3, epochs=10, schedule=schedule) for t in (0, 1, 2, 5, 10, 11)}
+    at = {t: learning_rate(t, lr=1e-3, epochs=10, schedule=schedule) for t in (0, 1, 2, 5, 10, 11)}
     assert at[0] == 1e-6
     assert at[1] == pytest.approx((1e-6 + 1e-3) / 2)
     assert at[2] == pytest.approx(1e-5 + (1e-3 - 1e-5) / 2 * (1 + math.cos(math.pi * 0.2)))
@@ -250,3 +250,28 @@ def test_adams_options_do_not_disturb_other_optimisers() -> None:
     optimizer = build_optimizer(parameter_groups(tiny(), config), 1e-3, config)
     assert type(optimizer) is torch.optim.SGD
     assert "betas" not in optimizer.defaults
+
+
+def test_a_prefix_starts_the_cosine_after_the_warm_up() -> None:
+    schedule = Schedule(warmup_epochs=2, warmup_prefix=True, min_lr=0)
+    at = [learning_rate(t, lr=1.0, epochs=10, schedule=schedule) for t in (2, 6, 10)]
+    assert at == pytest.approx([1, 0.5, 0])
+
+
+def test_other_shapes_follow_their_formula_after_the_warm_up() -> None:
+    exponential = Schedule(shape="exponential", gamma=0.99, warmup_epochs=0)
+    steps = Schedule(shape="milestones", gamma=0.1, milestones=(4, 7), warmup_epochs=1, warmup_lr=0)
+    constant = Schedule(shape="constant", warmup_epochs=0)
+    for epoch in range(9):
+        given: dict[str, float] = {"lr": 2.0, "epochs": 9}
+        assert learning_rate(epoch, **given, schedule=constant) == 2
+        found = learning_rate(epoch, **given, schedule=exponential)
+        assert found == pytest.approx(2 * 0.99**epoch)
+        expected = 0 if epoch == 0 else 2 if epoch < 4 else 0.2 if epoch < 7 else 0.02
+        assert learning_rate(epoch, **given, schedule=steps) == pytest.approx(expected)
+
+
+def test_only_a_cosine_can_rise() -> None:
+    check_lr(1e-9, Schedule(shape="exponential"))
+    with pytest.raises(SuiteError, match="would rise"):
+        check_lr(1e-9, Schedule())

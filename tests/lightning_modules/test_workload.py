@@ -16,7 +16,7 @@ from blocks.errors import SuiteError
 from blocks.weights import read_state_dict
 from datamodules.vision import Augment, ImageNetDataModule
 from lightning_modules.ema import EMA
-from lightning_modules.optimization import Optimizer, Schedule, cosine_lr
+from lightning_modules.optimization import Optimizer, Schedule, learning_rate
 from lightning_modules.vision import ImageClassification, Mixing, VisionMamba
 from lightning_modules.workload import CHECKPOINT_SCHEMA, Workload
 
@@ -356,7 +356,7 @@ def test_the_rate_in_use_is_the_rule_with_accumulation(tmp_path: Path, accumulat
     ).fit(module(optimizer=config, schedule=schedule), digits(4))
     lr = 0.1 * 4 * accumulated / 64
     expected = [
-        cosine_lr(batch // accumulated * accumulated / 6, lr=lr, epochs=2, schedule=schedule)
+        learning_rate(batch // accumulated * accumulated / 6, lr=lr, epochs=2, schedule=schedule)
         for batch in range(12)
     ]
     assert seen.rates == pytest.approx(expected, rel=1e-9)
@@ -366,7 +366,7 @@ def test_a_run_measured_in_steps_ends_at_the_lowest_rate(tmp_path: Path) -> None
     seen = Losses()
     trainer(tmp_path, seen, max_epochs=-1, max_steps=5).fit(module(), digits())
     schedule = Schedule(warmup_epochs=0.0)
-    expected = [cosine_lr(s / 2, lr=1e-3, epochs=2.5, schedule=schedule) for s in range(5)]
+    expected = [learning_rate(s / 2, lr=1e-3, epochs=2.5, schedule=schedule) for s in range(5)]
     assert seen.rates == pytest.approx(expected, rel=1e-9)
 
 
