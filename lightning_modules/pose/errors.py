@@ -6,11 +6,13 @@ computed in the type given: evaluation gives float64.
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 
 def joint_errors(prediction: Tensor, target: Tensor) -> Tensor:
     """Distance of each joint, (N, J)."""
-    return (prediction - target).norm(dim=-1)
+    length: Tensor = vector_norm(prediction - target, dim=-1)
+    return length
 
 
 def aligned(prediction: Tensor, target: Tensor) -> Tensor:
@@ -27,7 +29,8 @@ def aligned(prediction: Tensor, target: Tensor) -> Tensor:
     sign[:, -1] = torch.sign(torch.linalg.det(u @ vh))
     rotation = (u * sign.unsqueeze(1)) @ vh
     scale = (s * sign).sum(1).view(-1, 1, 1) * size_t / size_p.clamp(min=tiny)
-    return scale * p @ rotation.mT + centre_t
+    turned: Tensor = scale * p @ rotation.mT + centre_t
+    return turned
 
 
 def scaled(prediction: Tensor, target: Tensor) -> Tensor:
@@ -49,4 +52,5 @@ def acceleration_errors(prediction: Tensor, target: Tensor) -> Tensor:
 def bone_lengths(pose: Tensor, bones: tuple[tuple[int, int], ...]) -> Tensor:
     """Lengths of the bones (parent, child), (N, bones)."""
     parents, children = (pose[:, [bone[i] for bone in bones]] for i in (0, 1))
-    return (children - parents).norm(dim=-1)
+    length: Tensor = vector_norm(children - parents, dim=-1)
+    return length

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from blocks.errors import SuiteError
 
@@ -68,7 +69,8 @@ class PoseLoss:
 
 def mpjpe(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean Euclidean distance of the joints."""
-    return (prediction - target).norm(dim=-1).mean()
+    mean: Tensor = vector_norm(prediction - target, dim=-1).mean()
+    return mean
 
 
 def n_mpjpe(prediction: Tensor, target: Tensor) -> Tensor:
@@ -115,7 +117,8 @@ def angle_velocity(prediction: Tensor, target: Tensor) -> Tensor:
 
 def limb_lengths(pose: Tensor) -> Tensor:
     """Lengths of 16 limbs, (B, T, 16)."""
-    return _limbs(pose).norm(dim=-1)
+    length: Tensor = vector_norm(_limbs(pose), dim=-1)
+    return length
 
 
 def limb_angles(pose: Tensor) -> Tensor:
