@@ -1,15 +1,32 @@
-"""Learned position tables that follow the image size.
+"""Positions: sinusoids, and learned tables that follow the image size.
 
-A table is (1, tokens, dim): one row a patch in row-major order, and one row for the class token if
-there is one. Resizing takes the class row out, resizes the patch grid and puts the row back.
+A learned table is (1, tokens, dim): one row a patch in row-major order, and one row for the class
+token if there is one. Resizing takes the class row out, resizes the patch grid and puts it back.
 """
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
 from blocks.errors import SuiteError
 
 Grid = tuple[int, int]
+
+
+def sinusoids(count: int, dim: int) -> Tensor:
+    """Sinusoids of many wavelengths (Vaswani et al., 2017), (count, dim).
+
+    Even features are sines, odd ones cosines, of position * 10000^(-2i / dim).
+
+    Args:
+        count: Positions, from 0.
+        dim: Features, even.
+    """
+    rates = torch.exp(torch.arange(0, dim, 2).float() * (-math.log(10000.0) / dim))
+    angles = torch.arange(count).float().unsqueeze(1) * rates
+    return torch.stack((angles.sin(), angles.cos()), -1).flatten(1)
 
 
 def resize_position_table(

@@ -1,0 +1,1 @@
+"""Networks that denoise motion, encode scenes, and judge motion and text."""
