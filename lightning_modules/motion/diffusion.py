@@ -213,8 +213,8 @@ def kept_steps(steps: int, spec: str) -> list[int]:
         size = steps // len(counts) + (section < steps % len(counts))
         if count > size:
             raise failed
-        stride = 1.0 if count <= 1 else (size - 1) / (count - 1)
-        kept += [first + round(stride * i) for i in range(count)]
+        gap = 1.0 if count <= 1 else (size - 1) / (count - 1)
+        kept += [first + round(gap * i) for i in range(count)]
         first += size
     return kept
 
