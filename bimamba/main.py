@@ -21,10 +21,16 @@ LIGHTNING_VERBS = {
 }
 # Each lives in `bimamba/<verb>.py`, whose `main(words)` returns the exit status.
 FURTHER_VERBS = {
-    "bench": "measure speed and memory of scan, mixer or model beside their peers",
+    "ablate": "train variants x sizes x seeds from one file, with one table of them",
+    "bench": "measure speed and memory of scan, mixer, model or vision beside peers",
     "check": "try a configuration: data, model, files, one batch; leaves nothing behind",
+    "compare": "put finished runs side by side: tables, intervals over seeds, curves",
+    "convert": "read released weights safely and write them as safetensors",
+    "data": "describe, validate, generate, convert or repair the data of a configuration",
     "doctor": "look at the installation: versions, devices, scan backends, and cures",
+    "export": "write the network of a run: safetensors, or .pth for upstream's programs",
     "report": "write the page of finished runs: results, curves, pictures, cost",
+    "runs": "list runs, show one, or free the disk of their checkpoints",
 }
 VERBS = {**LIGHTNING_VERBS, **FURTHER_VERBS}
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,30 @@ def claim_run_directory(directory: Path) -> Path:
     _claims.append(handle)
     os.environ[_ENVIRONMENT] = str(directory)
     return directory
+
+
+@contextmanager
+def borrowed_run_directory(directory: Path) -> Iterator[bool]:
+    """Keeps runs out of a directory for the length of a block.
+
+    Args:
+        directory: An existing run directory.
+
+    Yields:
+        Whether nobody is at work in it; True as well where the system has no locks.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)
 
 
 def release_run_directories() -> None:

@@ -61,8 +61,9 @@ def selective_paths(
     """
     if lengths is not None:
         check_range(lengths, x.shape[-1])
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        low = torch.get_autocast_dtype(x.device.type)
+    device = x.device.type
+    if device != "meta" and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        low = torch.get_autocast_dtype(device)
         x, z = x.to(low), z.to(low)
     x_proj_weight, dt_proj_weight = x_proj_weight.to(x.dtype), dt_proj_weight.to(x.dtype)
     out: Tensor = _selective_paths(

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from blocks.files import write_json
+from lightning_modules.cost import ForwardCost
 from lightning_modules.workload import Workload, run_seed
 
 resource: Any = None  # Windows has none.
@@ -48,6 +49,7 @@ class RunSummary(Callback):
         self._batch_started = 0.0
         self._samples = 0
         self._epoch_began = (0, 0.0)
+        self._cost = ForwardCost()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts the clock and leaves a first summary with status `running`."""
@@ -56,6 +58,11 @@ class RunSummary(Callback):
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         self._write(trainer, pl_module, "running")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Waits for the first call of the network, to count its operations."""
+        if trainer.is_global_zero and isinstance(pl_module, Workload):
+            self._cost.watch(pl_module.network)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers where the epoch's own count begins."""
@@ -82,6 +89,7 @@ class RunSummary(Callback):
         """Counts samples of all processes."""
         self._train_seconds += time.monotonic() - self._batch_started
         self._samples += _batch_size(batch) * trainer.world_size
+        self._cost.count(_batch_size(batch), trainer.precision_plugin.forward_context())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs `perf/samples_per_second` of the epoch and `perf/peak_memory` in bytes so far."""
@@ -162,6 +170,8 @@ class RunSummary(Callback):
                 "steps": trainer.global_step,
                 "params": sum(size for size, _ in sizes),
                 "trainable_params": sum(size for size, trainable in sizes if trainable),
+                "macs": self._cost.macs,
+                "macs_counter": self._cost.counter,
                 "seconds": round(self._earlier_seconds + time.monotonic() - self._started, 2),
                 "samples_per_second": round(self._samples / self._train_seconds, 1)
                 if self._train_seconds

@@ -69,6 +69,8 @@ class ClassificationPictures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws now and then while training, always in `validate`."""
         due = time.monotonic() - self._drawn > self.every_seconds
+        # Clocks of processes differ, and drawing takes all of them.
+        due = trainer.strategy.broadcast(due)
         if not trainer.sanity_checking and (due or trainer.state.fn == "validate"):
             self._draw(trainer, pl_module, "val")
 

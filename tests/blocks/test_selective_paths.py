@@ -118,3 +118,8 @@ def test_autocast_projects_in_its_type_and_keeps_the_rest() -> None:
 def test_lengths_beyond_the_input_are_refused() -> None:
     with pytest.raises(SuiteError, match="0 to the 21 steps"):
         selective_paths(*make(">"), paths=">", lengths=torch.tensor([22, 1]))
+
+
+def test_shapes_are_found_without_numbers() -> None:
+    arguments = [x.detach().to("meta") for x in make("><")]
+    assert selective_paths(*arguments, paths="><").shape == (2, 35, 21)

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import pickle
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from blocks import Recorded
+from lightning_modules.cost import ForwardCost
 from lightning_modules.summary import RunSummary
 from lightning_modules.workload import Batch, Stage, Workload
 
 KEYS = {
     *("schema", "run", "experiment", "workload", "status", "seed", "monitor", "mode", "metrics"),
     *("best_step", "params", "trainable_params", "seconds", "samples_per_second", "peak_memory"),
-    *("protocol", "data", "versions", "git"),
+    *("protocol", "data", "versions", "git", "macs", "macs_counter"),
 }
 
 
@@ -66,6 +69,108 @@ class Watch(Callback):
         self.seen.append(read(self.path.parent))
         if self.error is not None and trainer.global_step == 3:
             raise self.error
+
+
+class Line(Recorded, nn.Module):
+    """Four inputs to two outputs, called as `kind` says."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.linear = kind, nn.Linear(4, 2)
+        self.norm = nn.BatchNorm1d(2)
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        if self.kind == "failing" and not self.training:
+            raise RuntimeError("out of luck\nfor a reason")
+        out: torch.Tensor = self.norm(self.linear(x))
+        return out + torch.rand(()) * 0
+
+
+class Called(Workload):
+    """Calls its network in training; validates nothing."""
+
+    monitor, mode = "val/score", "max"
+
+    def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
+        x, kind = batch["x"].expand(-1, 4), self.network.kind
+        if kind == "packed":  # Three points a sample.
+            x = x.repeat(3, 1)
+        out = self.network(x, other=torch.ones(7)) if kind == "shared" else self.network(x)
+        self.network(x[:2])
+        return {"loss": (out**2).mean()}
+
+
+def cost(root: Path, kind: str) -> tuple[dict[str, Any], Line]:
+    module = Called(Line(kind))
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=root,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=2,
+        callbacks=[RunSummary("digits", kind)],
+    )
+    trainer.fit(module, DataLoader([{"x": torch.ones(1)}] * 12, batch_size=6))
+    return read(root), module.network  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("kind", "macs"), [("plain", 8), ("packed", 3 * 8), ("shared", 8)], ids=lambda v: str(v)
+)
+def test_counts_the_macs_of_a_sample(tmp_path: Path, kind: str, macs: int) -> None:
+    found, network = cost(tmp_path, kind)
+    assert found["macs"] == macs
+    assert "FlopCounterMode / 2" in found["macs_counter"]
+    assert not network._forward_pre_hooks
+    # Two calls a step, four steps: counting in evaluation mode has left no trace in it.
+    assert int(network.norm.num_batches_tracked) == 8
+
+
+def test_counts_a_compiled_network_without_compiling_it_anew(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    network = nn.Linear(4, 2)
+    network.compile(backend="eager")
+    cost_of = ForwardCost()
+    compiled = network._compiled_call_impl
+    cost_of.watch(network)
+    network(torch.ones(6, 4))
+    assert network._compiled_call_impl is compiled
+    cost_of.count(6, nullcontext())
+    assert cost_of.macs == 8
+
+
+def test_training_goes_on_the_same_whether_macs_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    _, counted = cost(tmp_path, "plain")
+    monkeypatch.setattr(ForwardCost, "watch", lambda *_: None)
+    torch.manual_seed(0)
+    found, plain = cost(tmp_path, "plain")
+    assert found["macs"] is None
+    for name, weights in plain.state_dict().items():
+        assert torch.equal(weights, counted.state_dict()[name]), name
+
+
+def test_can_be_sent_to_another_process_before_the_fit() -> None:
+    assert pickle.loads(pickle.dumps(RunSummary("digits", "first"))).run == "first"
+
+
+def test_a_failure_to_count_is_a_note_and_no_failure(tmp_path: Path) -> None:
+    found, network = cost(tmp_path, "failing")
+    assert (found["status"], found["macs"]) == ("finished", None)
+    assert found["macs_counter"] == "not counted: RuntimeError: out of luck"
+    assert network.training
+
+
+def test_a_network_that_is_never_called_as_a_whole_has_no_macs(
+    finished: tuple[dict[str, Any], "Watch"],
+) -> None:
+    found = finished[0]
+    assert found["macs"] is None
+    assert "did not call the network as a whole" in found["macs_counter"]
 
 
 def read(root: Path) -> dict[str, Any]:
@@ -221,4 +326,5 @@ def test_evaluation_alone_has_no_speed(tmp_path: Path) -> None:
     trainer.validate(Scripted(Slope(), [0.7]), loader, verbose=False)
     found = read(tmp_path)
     assert (found["status"], found["samples_per_second"]) == ("finished", None)
+    assert (found["macs"], found["macs_counter"]) == (None, "not counted: nothing was trained")
     assert found["metrics"]["last"]["val/score"] == pytest.approx(0.7)

@@ -1,0 +1,1 @@
+"""Finished runs side by side: rows of a table, its formats and its figures."""
