@@ -10,9 +10,23 @@ from bimamba.main import main
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-EXPERIMENTS = [path for path in CONFIGS if path.parent.name not in {"trainer", "logger"}]
-FRAGMENTS = [path for path in CONFIGS if path not in EXPERIMENTS]
-PARAMETERS = {"vision/vim_tiny": 7_148_008, "vision/vim_small": 25_796_584}
+FRAGMENTS = [path for path in CONFIGS if path.parent.name in {"trainer", "logger"}]
+ABLATIONS = [path for path in CONFIGS if path.parent.name == "ablation"]
+EXPERIMENTS = [path for path in CONFIGS if path not in (*FRAGMENTS, *ABLATIONS)]
+PARAMETERS = {
+    "vision/vim_tiny": 7_148_008,
+    "vision/vim_tiny_plus": 7_250_344,
+    "vision/vim_small": 25_796_584,
+    "vision/vim_small_plus": 26_001_256,
+    "vision/vim_base": 97_598_440,
+    "vision/deit_tiny": 5_717_416,
+    "vision/deit_small": 22_050_664,
+    "vision/deit_base": 86_567_656,
+    "vision/vmamba_tiny": 22_893_448,
+    "vision/vmamba_tiny_s1l8": 30_249_064,
+    "vision/vmamba_small_s2l15": 50_147_752,
+    "vision/vmamba_base_s2l15": 88_557_800,
+}
 
 
 def name(path: Path) -> str:
@@ -56,6 +70,16 @@ def test_a_fragment_names_no_model_and_joins_an_experiment(
     words = ["fit", "--config", str(EXPERIMENTS[0]), "--config", str(path), "--print_config"]
     assert main(words) == 0
     assert "max_epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=name)
+def test_an_ablation_plans_runs_of_networks_that_build(path: Path) -> None:
+    from bimamba.ablation.description import read_ablation
+    from bimamba.ablation.plan import make_plan
+
+    plan = make_plan(read_ablation(path))
+    assert len(plan.params) > 1 and all(plan.params.values())
+    assert not plan.notes
 
 
 def test_experiments_with_known_sizes_are_all_here() -> None:

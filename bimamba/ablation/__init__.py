@@ -1,0 +1,1 @@
+"""Variants times sizes times seeds of one configuration: planned, run and put into a table."""
