@@ -16,7 +16,7 @@ def measure(subject: str, settings: Settings, tell: Tell) -> tuple[dict[str, Any
     """Measures a subject.
 
     Args:
-        subject: `scan`, `mixer` or `model`.
+        subject: `scan`, `mixer`, `model` or `vision`.
         settings: How.
         tell: Hears what is being done.
 
@@ -48,7 +48,7 @@ def write(subject: str, settings: Settings, document: dict[str, Any], folder: Pa
     """Writes `SUBJECT_DEVICE.json` and `.png`.
 
     Args:
-        subject: `scan`, `mixer` or `model`.
+        subject: `scan`, `mixer`, `model` or `vision`.
         settings: They name the files: a quick or partial run never replaces figures of record.
         document: What `measure` returned.
         folder: Where to; made if need be.

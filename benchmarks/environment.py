@@ -13,7 +13,7 @@ import torch
 from benchmarks.settings import Settings
 from blocks import active_backend
 
-_PACKAGES = ("bimamba-suite", "torch", "numba", "numpy", "timm", "mambapy")
+_PACKAGES = ("bimamba-suite", "torch", "numba", "numpy", "timm", "pillow", "mambapy")
 
 
 def environment(settings: Settings) -> dict[str, Any]:

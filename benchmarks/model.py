@@ -100,7 +100,7 @@ def _measure(
     images = torch.randn(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
     images = images.to(settings.device)
     found: dict[str, Any] = {"batch": batch, "pixels": pixels}
-    for mode, maker in (("training", _training_step), ("inference", _inference)):
+    for mode, maker in (("training", _training_step), ("inference", inference)):
         tell(f"{mode} of {', '.join(networks)}, {batch} images of {pixels} pixels")
         steps = {name: maker(model.to(settings.device), images, settings) for name, model in
                  networks.items()}  # fmt: skip
@@ -127,7 +127,15 @@ def _training_step(model: nn.Module, images: Tensor, settings: Settings) -> Call
     return step
 
 
-def _inference(model: nn.Module, images: Tensor, settings: Settings) -> Callable[[], object]:
+def inference(model: nn.Module, images: Tensor, settings: Settings) -> Callable[[], object]:
+    """A forward pass in evaluation mode, without gradients.
+
+    Args:
+        model: Maps images to logits.
+        images: (B, 3, H, W), on its device.
+        settings: Its type is that of the autocast region.
+    """
+
     @torch.no_grad()
     def step() -> Tensor:
         model.eval()

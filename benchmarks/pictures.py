@@ -5,7 +5,7 @@ end, bars their value, so that there is no legend to match.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ _COLOURS = {
     "two_call": "#E69F00",
     "attention_naive": "#D55E00",
     "attention_fused": "#009E73",
+    "vim_tiny": "#0072B2",
+    "deit_tiny_naive": "#D55E00",
+    "deit_tiny_fused": "#009E73",
+    "vmamba_tiny": "#CC79A7",
 }
 _OURS, _OTHERS = "#0072B2", "#A7B1BA"
 _LABELS = {
     "ours": "BiMamba suite",
+    "ours_shards": "ours, from shards",
+    "timm_uint8": "timm, 8-bit batches",
     "bimamba": "BiMamba",
     "vim_tiny": "Vim-Tiny, ours",
     "two_call": "two scans with flips",
@@ -38,6 +44,7 @@ _LABELS = {
     "attention_fused": "attention, fused",
     "deit_tiny_naive": "DeiT-Tiny, naive attention",
     "deit_tiny_fused": "DeiT-Tiny, fused attention",
+    "vmamba_tiny": "VMamba-Tiny",
 }
 _STYLE = {
     "font.size": 9,
@@ -60,11 +67,19 @@ def draw(subject: str, document: Mapping[str, Any], path: Path) -> None:
     """Draws the picture of a benchmark.
 
     Args:
-        subject: `scan`, `mixer` or `model`.
+        subject: `scan`, `mixer`, `model` or `vision`.
         document: What stands in its JSON.
         path: PNG to write.
     """
-    draw_results = {"scan": _scan, "mixer": _mixer, "model": _model}[subject]
+    makers = {
+        "scan": _scan,
+        "mixer": _mixer,
+        "model": _model,
+        "vision": _vision,
+        "loading": _loading,
+        "retrieval": _retrieval,
+    }
+    draw_results = makers[subject]
     with matplotlib.rc_context(_STYLE):
         figure = draw_results(document["results"])
         figure.text(0.995, 0.008, _origin(document), ha="right", size=6.5, color="#6b747c")
@@ -115,6 +130,46 @@ def _mixer(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _loading(results: Mapping[str, Any]) -> Figure:
+    figure = _figure(2.4)
+    plots = figure.subplots(1, 2, sharey=True)
+    for plot, mode in zip(plots, ("training", "evaluation"), strict=True):
+        rows = results[mode]
+        _bars(plot, {name: row.get("images_per_second") for name, row in rows.items()})
+        plot.set_title(f"{mode}, one worker, {results['bytes'] / 1e3:.0f} kB photos")
+        plot.set_xlabel("images per second")
+        plot.margins(x=0.15)
+    return figure
+
+
+def _vision(results: Mapping[str, Any]) -> Figure:
+    """A row of pictures for each batch: time and memory against the size of the images."""
+    batches = results["rows"]
+    figure = _figure(3.3 * len(batches))
+    plots = figure.subplots(len(batches), 2, squeeze=False)
+    for (times, memory), (batch, networks) in zip(plots, batches.items(), strict=True):
+        _lines(times, networks, "seconds_per_image", 1e3, str)
+        times.set_title(f"batch {batch}: time per image, ms")
+        _lines(memory, networks, "peak_bytes", 2**-20, str)
+        memory.set_title(f"batch {batch}: peak memory, MiB")
+        for plot in (times, memory):
+            plot.set_xlabel("height and width of the images, pixels")
+    return figure
+
+
+def _retrieval(results: Mapping[str, Any]) -> Figure:
+    figure = _figure(3.3)
+    times, memory = figure.subplots(1, 2)
+    protocols = results["protocols"]
+    _lines(times, protocols, "seconds", 1, "{:,}".format)
+    times.set_title("time to rank, a query for ten images, s")
+    _lines(memory, protocols, "peak_bytes", 2**-20, "{:,}".format)
+    memory.set_title("peak memory of the process, MiB")
+    for plot in (times, memory):
+        plot.set_xlabel("images in the gallery")
+    return figure
+
+
 def _figure(height: float) -> Figure:
     """Eight inches wide, with a line at the bottom for where the figures come from."""
     below = 0.2 / height
@@ -141,7 +196,14 @@ def _bars(plot: Axes, values: Mapping[str, float | None], unit: str = "") -> Non
     plot.tick_params(axis="y", length=0)
 
 
-def _lines(plot: Axes, mixers: Mapping[str, Any], key: str, factor: float) -> None:
+def _lines(
+    plot: Axes,
+    mixers: Mapping[str, Any],
+    key: str,
+    factor: float,
+    word: Callable[[int], str] = lambda n: f"{n // 1024}k" if n >= 1024 else str(n),
+) -> None:
+    """Lines over whole numbers, both axes logarithmic; `word` spells the numbers."""
     ends: list[tuple[str, float, float]] = []
     for name, rows in mixers.items():
         points = [(int(n), row[key] * factor) for n, row in rows.items() if key in row]
@@ -153,7 +215,7 @@ def _lines(plot: Axes, mixers: Mapping[str, Any], key: str, factor: float) -> No
     plot.set_xscale("log", base=2)
     plot.set_yscale("log")
     lengths = sorted({int(n) for rows in mixers.values() for n in rows})
-    plot.set_xticks(lengths, [f"{n // 1024}k" if n >= 1024 else str(n) for n in lengths])
+    plot.set_xticks(lengths, [word(n) for n in lengths])
     plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(plot) < 2 else (1,)))
     plot.yaxis.set_major_formatter("{x:g}")
     plot.minorticks_off()
@@ -170,6 +232,7 @@ def _name_ends(plot: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
         plot.annotate(
             _label(name), (x, heights[-1]), xytext=(7, 0), textcoords="offset points",
             va="center", size=8.5, color=_COLOURS.get(name, "#4a5259"), weight="bold",
+            annotation_clip=False,
         )  # fmt: skip
 
 

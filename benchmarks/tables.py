@@ -15,10 +15,18 @@ def tables(subject: str, results: Mapping[str, Any]) -> list[Table]:
     """Every table of a benchmark.
 
     Args:
-        subject: `scan`, `mixer` or `model`.
+        subject: `scan`, `mixer`, `model` or `vision`.
         results: What its measurement returned.
     """
-    return {"scan": _scan, "mixer": _mixer, "model": _model}[subject](results)
+    makers = {
+        "scan": _scan,
+        "mixer": _mixer,
+        "model": _model,
+        "vision": _vision,
+        "loading": _loading,
+        "retrieval": _retrieval,
+    }
+    return makers[subject](results)
 
 
 def targets_table(found: Sequence[Target]) -> Table:
@@ -113,6 +121,90 @@ def _model(results: Mapping[str, Any]) -> list[Table]:
             table.add_row(network, *cells)
         for network, row in part.get("missing", {}).items():
             table.add_row(network, row["skipped"])
+        found.append(table)
+    return found
+
+
+def _vision(results: Mapping[str, Any]) -> list[Table]:
+    sizes = [str(size) for size in results["sizes"]]
+    units = {
+        "seconds_per_image": ("ms per image", 1e3),
+        "seconds_per_pixel": ("ns per pixel", 1e9),
+        "peak_bytes": ("peak MiB", 2**-20),
+    }
+    found = []
+    for batch, networks in results["rows"].items():
+        for key, (title, factor) in units.items():
+            table = _table(f"inference, batch {batch}: {title}, by size in pixels", "", *sizes)
+            for name, rows in networks.items():
+                cells = (number(rows[n][key] * factor) if key in rows[n] else "-" for n in sizes)
+                table.add_row(name, *cells)
+            found.append(table)
+        reasons = {
+            f"{name} at {n} pixels: {row['skipped']}"
+            for name, rows in networks.items()
+            for n, row in rows.items()
+            if "skipped" in row
+        }
+        _explain(found[-1], sorted(reasons))
+        found.append(_growth(f"batch {batch}", results["fits"][batch], results["claims"][batch]))
+    missing = [f"{name}: {row['skipped']}" for name, row in results["missing"].items()]
+    _explain(found[-1], missing)
+    return found
+
+
+def _loading(results: Mapping[str, Any]) -> list[Table]:
+    title = f"one worker, {results['images']} photos of {results['bytes'] / 1e3:.0f} kB"
+    modes = ("training", "evaluation")
+    heads = [f"{mode}\n{unit}" for mode in modes for unit in ("img/s", "ours=1")]
+    table = _table(f"{title}, {results['pixels']} pixels", "", *heads)
+    for name in results["training"]:
+        cells: list[str] = []
+        for mode in modes:
+            row = results[mode][name]
+            if "skipped" in row:
+                cells += [row["skipped"], ""]
+            else:
+                cells += [number(row["images_per_second"]), number(row["ratio"])]
+        table.add_row(name, *cells)
+    return [table]
+
+
+def _growth(
+    batch: str, fits: Mapping[str, Mapping[str, float] | None], claims: Mapping[str, Any]
+) -> Table:
+    """A line through memory against tokens; and ours beside each at the largest common size."""
+    heads = ("KiB\nper token", "MiB\nat none", "off\nby", "at\npixels", "our\nspeed", "our\nmemory")
+    table = _table(f"{batch}: peak memory of an image as a line, and ours beside", "", *heads)
+    _explain(table, ["speed and memory of Vim-Tiny, the row's network = 1"])
+    for name, fit in fits.items():
+        cells = ["-"] * 3
+        if fit is not None:
+            line = (fit["bytes_per_token"] / 2**10, fit["bytes_at_zero"] / 2**20)
+            cells = [*(number(value) for value in line), f"{fit['worst_residual']:.1%}"]
+        if (claim := claims.get(name)) is not None:
+            cells += [str(claim["pixels"]), number(claim["speed"]), number(claim["memory"])]
+        table.add_row(name, *cells)
+    return table
+
+
+def _retrieval(results: Mapping[str, Any]) -> list[Table]:
+    found = []
+    for protocol, rows in results["protocols"].items():
+        heads = (
+            "queries",
+            "seconds",
+            "queries\nper second",
+            "peak\nMiB",
+            "features\nMiB",
+            "score\n%",
+        )
+        table = _table(f"ranking by {protocol}, {results['width']} numbers", "gallery", *heads)
+        for gallery, row in rows.items():
+            cells = [f"{row['queries']:,}"]
+            cells += [number(row[key]) for key in ("seconds", "queries_per_second")]
+            cells += [_mib(row["peak_bytes"]), _mib(row["feature_bytes"]), number(row["score"])]
+            table.add_row(f"{int(gallery):,}", *cells)
         found.append(table)
     return found
 

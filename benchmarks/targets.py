@@ -51,13 +51,14 @@ def targets(subject: str, results: Mapping[str, Any], settings: Settings) -> lis
     """The promised figures of a subject.
 
     Args:
-        subject: `scan`, `mixer` or `model`; nothing is promised of the last.
+        subject: `scan`, `mixer`, `model` or `vision`; nothing is promised of the last two.
         results: What its measurement returned.
         settings: How it was run.
     """
     record = settings.device == "cpu" and settings.dtype == "float32" and not settings.quick
     makers: dict[str, Callable[[Mapping[str, Any], bool], list[Target]]] = {
-        "scan": _scan, "mixer": _mixer,
+        "scan": _scan, "mixer": _mixer, "loading": _loading,
+        "retrieval": _retrieval,
     }  # fmt: skip
     return makers[subject](results, record) if subject in makers else []
 
@@ -104,6 +105,24 @@ def _mixer(results: Mapping[str, Any], record: bool) -> list[Target]:
                   and median(b / a for a, b in zip(short, long, strict=False)) / 16),
         *_first_call("mixer", results, record),
     ]  # fmt: skip
+
+
+def _loading(results: Mapping[str, Any], record: bool) -> list[Target]:
+    return [
+        _measured(f"loading, {mode}: speed, timm = 1", ">=", 0.95,
+                  results[mode].get("timm", {}).get("ratio") if record else None)
+        for mode in ("training", "evaluation")
+    ]  # fmt: skip
+
+
+def _retrieval(results: Mapping[str, Any], record: bool) -> list[Target]:
+    row = results["protocols"]["cmc_camera"].get("200000", {}) if record else {}
+    seconds, peak = row.get("seconds"), row.get("peak_bytes")
+    figure = "20,000 queries x 200,000 images"
+    return [
+        _measured(f"{figure}: minutes", "<=", 5, seconds and seconds / 60),
+        _measured(f"{figure}: GB of memory", "<=", 4, peak and peak / 1e9),
+    ]
 
 
 def _first_call(subject: str, results: Mapping[str, Any], record: bool) -> list[Target]:

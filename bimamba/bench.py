@@ -1,4 +1,4 @@
-"""`bimamba bench scan|mixer|model`: measures speed and memory beside peers, in the same run."""
+"""`bimamba bench SUBJECT`: measures speed and memory beside peers, in the same run."""
 
 import argparse
 import difflib
@@ -16,6 +16,8 @@ SUBJECTS = {
     "scan": "the selective scan: a PyTorch loop, associative_scan, mamba-ssm's formula, mambapy",
     "mixer": "the bidirectional mixer: two scans with flips, mambapy, attention; over lengths too",
     "model": "Vim-Tiny beside DeiT-Tiny, training and inference; the demo network",
+    "loading": "reading, decoding and augmenting photos beside timm's loader, by one worker",
+    "vision": "Vim, DeiT with naive and fused attention, VMamba: time and memory over image sizes",
 }
 _DESCRIPTION = """\
 Times the suite beside its peers: interleaved rounds, equal threads, median of ratios. Prints

@@ -1,10 +1,11 @@
 """Files that are never half written, and foreign checkpoints that cannot run code.
 
-A pickle is a program. `load_foreign` gives it a vocabulary of tensors and plain containers; every
+A pickle is a program. The readers here give it a vocabulary of tensors and plain containers; every
 other name in the file becomes an inert bag of attributes, so nothing is imported and nothing runs.
 """
 
 import contextlib
+import io
 import json
 import os
 import pickle
@@ -13,9 +14,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import IO, Any
 
+import numpy as np
 import torch
+from numpy.lib import format as npy
 
 from blocks.errors import SuiteError
 
@@ -42,6 +45,9 @@ _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
     ("numpy._core.multiarray", "_reconstruct"),
+    # Arrays in pickles of protocol 5.
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
 }
 
 # Safety does not rest on this list (an unknown name is inert anyway): a training checkpoint has no
@@ -51,6 +57,8 @@ _HOSTILE = {
     "ctypes", "code", "pickle", "webbrowser", "multiprocessing", "asyncio", "threading", "signal",
     "urllib", "http", "operator", "functools", "timeit", "pdb", "cProfile", "platform",
 }  # fmt: skip
+
+_NPY_HEADER = 1 << 16
 
 # torch.save writes pickle protocol 2, which spells some modules as Python 2 did.
 _PYTHON_2 = {"__builtin__": "builtins", "commands": "subprocess"}
@@ -117,7 +125,7 @@ def load_pickle(path: str | Path) -> Any:
     """Reads a plain pickle of containers and numpy arrays without running its code.
 
     Args:
-        path: A file written by `pickle.dump`, by Python 3 or 2 (whose strings are taken as Latin-1).
+        path: A file written by `pickle.dump`, of Python 3 or 2 (its strings are taken as Latin-1).
 
     Raises:
         SuiteError: No such file, not a pickle, damaged, or a pickle that asks for code.
@@ -135,6 +143,41 @@ def load_pickle(path: str | Path) -> Any:
     except Exception as error:  # A damaged pickle raises almost anything.
         raise SuiteError(
             expected="a pickle of containers and numpy arrays",
+            found=f"{_kind(path)} ({type(error).__name__}: {str(error)[:120]})",
+            where=str(path),
+            cure="copy or download the file again and compare its size with the source",
+        ) from error
+
+
+def load_npz(path: str | Path) -> dict[str, Any]:
+    """Reads an `.npz` archive, object arrays included, without running their code.
+
+    Args:
+        path: A file written by `numpy.savez`, compressed or not.
+
+    Returns:
+        Arrays by name. An object array that holds one thing, as `savez` makes of a dict, is that
+        thing itself.
+
+    Raises:
+        SuiteError: No such file, not an archive of arrays, damaged, or one that asks for code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SuiteError(
+            expected="an .npz file", found="no such file", where=str(path), cure="check the path"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                name.removesuffix(".npy"): _read_npy(archive.open(name), path)
+                for name in archive.namelist()
+            }
+    except SuiteError:
+        raise
+    except Exception as error:
+        raise SuiteError(
+            expected="an .npz archive of numpy arrays",
             found=f"{_kind(path)} ({type(error).__name__}: {str(error)[:120]})",
             where=str(path),
             cure="copy or download the file again and compare its size with the source",
@@ -203,7 +246,7 @@ def _restricted(path: Path) -> ModuleType:
                 )
             return type(name, (Inert,), {"__module__": module})
 
-    def load(file: BinaryIO, **options: Any) -> Any:
+    def load(file: IO[bytes], **options: Any) -> Any:
         return Unpickler(file, **options).load()
 
     module = ModuleType("restricted_pickle")
@@ -215,6 +258,20 @@ def _restricted(path: Path) -> ModuleType:
     for name, value in attributes.items():
         setattr(module, name, value)
     return module
+
+
+def _read_npy(file: IO[bytes], path: Path) -> Any:
+    """One array of an archive; its header tells whether a pickle follows."""
+    with file:
+        head = io.BytesIO(file.read(_NPY_HEADER))
+        version = npy.read_magic(head)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        _, _, dtype = read(head)
+        file.seek(head.tell() if dtype.hasobject else 0)
+        if not dtype.hasobject:
+            return npy.read_array(file, allow_pickle=False)
+        content = _restricted(path).load(file, encoding="latin1")
+    return content.item() if isinstance(content, np.ndarray) and content.ndim == 0 else content
 
 
 def _refuse_torchscript(path: Path) -> None:

@@ -18,7 +18,7 @@ ALLOWED = {
     "blocks": ("blocks",),
     "lightning_modules": ("blocks", "lightning_modules"),
     "datamodules": ("datamodules", "blocks.files", "blocks.errors", "blocks.geometry"),
-    "benchmarks": ("benchmarks", "blocks", "lightning_modules"),
+    "benchmarks": ("benchmarks", "blocks", "datamodules", "lightning_modules"),
     "bimamba": OURS,
 }
 SOURCES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]

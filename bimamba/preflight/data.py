@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from bimamba.folders import short
 from bimamba.preflight.case import Case
 from blocks.errors import SuiteError
+from datamodules.inspection import Inspectable, Remark
 
 _SAMPLE = 64
 
@@ -50,9 +51,12 @@ def data(case: Case) -> str:
 def samples(case: Case) -> str:
     """Reads one batch of each split, and some more samples at random.
 
+    A data set that can be inspected is asked what it finds in a part of its files, too.
+
     Raises:
         SuiteError: A sample cannot be read, or a batch holds numbers that are not finite.
     """
+    _inspect(case)
     shown, read = "", 0
     for split, loader in loaders(case):
         batch = next(iter(loader))
@@ -112,6 +116,27 @@ def length(sized: Any) -> int | str:
         return len(sized)
     except (TypeError, NotImplementedError):
         return "?"
+
+
+def _inspect(case: Case) -> None:
+    """Lets the data set say what is wrong with it: the first error ends the step.
+
+    Raises:
+        SuiteError: It found an error.
+    """
+    datamodule: Any = case.cli.datamodule
+    if not isinstance(datamodule, Inspectable):
+        return
+    for remark in datamodule.validate(sample=_SAMPLE):
+        if isinstance(remark, Remark) and remark.level == "error":
+            raise SuiteError(
+                expected=remark.expected,
+                found=remark.found,
+                where=remark.where,
+                cure=f"{remark.cure}; bimamba data validate finds all such errors",
+            )
+        if isinstance(remark, Remark) and remark.level == "warning":
+            case.warn(f"{remark.where}: {remark.found}; cure: {remark.cure}")
 
 
 def _floats(batch: Any, name: str = "batch") -> Iterator[tuple[str, Tensor]]:

@@ -188,6 +188,17 @@ def test_an_unreadable_image_is_found_by_reading(broken: Callable[..., str], ima
     assert "cure: copy or download the file again" in said
 
 
+def test_what_the_data_set_doubts_is_a_warning(
+    check: Callable[..., tuple[int, str]], images: Path
+) -> None:
+    shutil.rmtree(images / "val" / "b")
+    words = (ROOT_KEY, str(images), f"{NETWORK}.num_classes", "2")
+    relaxed = ("--data.init_args.strict_classes", "false", "--data.init_args.batch_size", "2")
+    status, said = check(*words, *relaxed)
+    assert status == 0, said
+    assert "val: none of b; cure: add images" in said
+
+
 def test_a_wrong_class_count_names_the_right_one(broken: Callable[..., str]) -> None:
     said = broken("data and network", f"{NETWORK}.num_classes", "7")
     assert "found: num_classes 7 in the network" in said

@@ -1,5 +1,6 @@
 """Images of every mode become RGB; damaged ones are named."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
 from datamodules.sampling import EvalSampler, SeededDataset
-from datamodules.vision.image_reader import ImageReader, Item, find_images
+from datamodules.vision.image_reader import ImageReader, Item, find_images, open_rgb
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
 
@@ -38,6 +39,27 @@ def test_a_png_named_jpeg_is_read_by_its_content(tmp_path: Path) -> None:
     path = tmp_path / "n02105855_2933.JPEG"
     Image.fromarray(NOISE).save(path, format="PNG")
     assert np.array_equal(np.asarray(ImageReader([Item(str(path), 0)])[0]["image"]), NOISE)
+
+
+def test_a_broken_exif_block_disturbs_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "photo.JPEG"
+    # A directory of one entry whose value lies beyond the block's end.
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0\0\0\0\0"
+    Image.fromarray(NOISE).save(path, exif=exif, quality=95)
+    with pytest.warns(UserWarning, match="Truncated File Read"), Image.open(path):
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # An error in the block would be one in the image.
+        assert open_rgb(str(path)).size == (40, 40)
+
+
+def test_an_rgb_image_is_not_copied_and_leaves_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(NOISE).save(path)
+    image = open_rgb(str(path))
+    assert np.array_equal(np.asarray(image), NOISE)
+    path.unlink()
+    assert image.resize((3, 3)).size == (3, 3)
 
 
 def test_paths_beyond_ascii_survive(tmp_path: Path) -> None:

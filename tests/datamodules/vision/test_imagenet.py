@@ -1,15 +1,19 @@
 """ImageNetDataModule with Lightning's Trainer, on the embedded digits and on miniatures."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from blocks.errors import SuiteError
 from datamodules.vision import Augment, ImageNetDataModule
 from datamodules.vision.miniatures import write_flat_layout, write_folder_layout
+from tests.datamodules.vision.layouts_on_disk import WRITERS, expected, written
 
 
 class Recorder(LightningModule):
@@ -136,6 +140,103 @@ def test_policy_none_trains_on_what_evaluation_sees(tmp_path: Path) -> None:
     place = once["index"].tolist().index(0)
     loader = data._loader(data._train, data._eval_transform(), None, 15)
     assert torch.equal(once["image"][place], loader.dataset[0]["image"])
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_every_layout_gives_the_same_batches_with_and_without_workers(
+    layout: str, tmp_path: Path
+) -> None:
+    root = written(layout, tmp_path / "data")
+    seen = []
+    for num_workers in (0, 2):
+        data = ImageNetDataModule(
+            str(root), 32, batch_size=4, num_workers=num_workers, crop_pct=1.0,
+            mean=(0, 0, 0), std=(1, 1, 1), augment=Augment(policy="none"),
+        )  # fmt: skip
+        data.prepare_data()
+        data.setup("fit")
+        seen.append([list(data.train_dataloader()), list(data.val_dataloader())])
+    for split, alone, helped in zip(("train", "val"), *seen, strict=True):
+        assert shown(alone, "path") == shown(helped, "path")
+        images = torch.cat([batch["image"] for batch in alone])
+        assert torch.equal(images, torch.cat([batch["image"] for batch in helped]))
+        labels = [int(label) for label in shown(alone, "label")]
+        decoded = (images * 255).round().byte().permute(0, 2, 3, 1)
+        pairs = zip(labels, (image.numpy().tobytes() for image in decoded), strict=True)
+        assert sorted(pairs) == expected(split)
+
+
+@pytest.mark.parametrize("layout", ["folder", "shards"])
+def test_two_processes_with_two_workers_each_cover_a_prime_number_of_samples(
+    layout: str, tmp_path: Path
+) -> None:
+    class Place:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    root = written(layout, tmp_path / "data", classes=23, per_class=1)
+    epochs: list[list[str]] = [[], [], []]
+    evaluated: list[str] = []
+    for rank in range(2):
+        data = ImageNetDataModule(str(root), 8, batch_size=1, val_batch_size=3, num_workers=2)
+        data.prepare_data()
+        data.setup("fit")
+        data.trainer = Place(rank)
+        loader = data.train_dataloader()
+        for epoch, seen in enumerate(epochs):
+            loader.sampler.set_epoch(epoch)
+            seen += shown(list(loader), "path")
+        evaluated += shown(list(data.val_dataloader()), "path")
+    assert len(evaluated) == len(set(evaluated)) == 23
+    left_out = set()
+    everything = set().union(*epochs)
+    for seen in epochs:
+        # 23 = 2 x 11 + 1: one sample waits for another epoch.
+        assert len(seen) == len(set(seen)) == 22
+        left_out |= everything - set(seen)
+    assert len(everything) == 23
+    assert len(left_out) > 1
+
+
+@pytest.mark.parametrize("layout", ["folder", "tars", "parquet"])
+def test_real_labels_come_with_validation_images_of_imagenet(layout: str, tmp_path: Path) -> None:
+    root = written(layout, tmp_path / "data", classes=1000, per_class=1, size=2)
+    data = ImageNetDataModule(str(root), 2, batch_size=500, num_workers=0, real_labels=True)
+    data.setup("validate")
+    batches = list(data.val_dataloader())
+    rows = torch.cat([batch["real_labels"] for batch in batches])
+    assert rows.dtype == torch.int64
+    assert len(rows) == 1000
+    labels = json.loads(
+        (Path(timm.__file__).parent / "data/_info/imagenet_real_labels.json").read_text()
+    )
+    for row, path, number in zip(rows.tolist(), shown(batches, "path"), range(1000), strict=True):
+        if layout != "parquet":  # Whose rows are numbered.
+            number = int(re.search(r"val_(\d+)", path)[1]) - 1
+        known = labels[number]
+        assert row == known + [-1] * (len(row) - len(known))
+    assert (rows == -1).all(dim=1).sum() == sum(not known for known in labels[:1000]) > 0
+
+
+def test_real_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+    miniature(tmp_path)
+    data = miniature(tmp_path, real_labels=True)
+    with pytest.raises(SuiteError, match="found: 3 classes\n"):
+        data.setup("validate")
+    data = ImageNetDataModule(real_labels=True)
+    with pytest.raises(SuiteError, match="355 other names, such as .*digit_"):
+        data.setup("validate")
+
+
+def test_evaluation_resamples_as_asked(tmp_path: Path) -> None:
+    images = []
+    for interpolation in ("bicubic", "nearest"):
+        data = miniature(tmp_path, img_size=8, interpolation=interpolation)
+        data.setup("validate")
+        images.append(next(iter(data.val_dataloader()))["image"])
+    assert not torch.allclose(*images)
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from torchvision import transforms
 
 from blocks.errors import SuiteError
 from datamodules.sampling import seeded
@@ -16,6 +17,7 @@ from datamodules.vision.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
+    Normalise,
     OnImage,
     eval_transform,
     train_transform,
@@ -102,6 +104,53 @@ def test_erasing_fills_a_rectangle_with_the_asked_noise(remode: str, colours: in
     assert hole.sum() > 0.9 * rows * columns > 0
     found = erased[:, hole].unique(dim=1).shape[1]
     assert found >= colours if remode == "pixel" else found == colours
+
+
+def test_resplit_leaves_half_of_the_images_whole() -> None:
+    crop = {"scale": (1, 1), "ratio": (1, 1), **(GENTLE | {"reprob": 1.0})}
+    whole = augmented(Augment(**(crop | {"reprob": 0.0})))
+    seen = [augmented(Augment(**crop, resplit=True), seed=seed) for seed in range(60)]
+    assert 15 < sum(torch.equal(image, whole) for image in seen) < 45
+    seen = [augmented(Augment(**crop), seed=seed) for seed in range(10)]
+    assert not any(torch.equal(image, whole) for image in seen)
+
+
+def test_more_rectangles_are_erased_as_asked() -> None:
+    crop = {"scale": (1, 1), "ratio": (1, 1), **(GENTLE | {"reprob": 1.0}), "remode": "rand"}
+    plain = augmented(Augment(**(crop | {"reprob": 0.0})), img_size=64)
+    counts = set()
+    for seed in range(20):
+        image = augmented(Augment(**crop, recount=3), img_size=64, seed=seed)
+        counts.add(image[:, (plain != image).any(dim=0)].unique(dim=1).shape[1])
+    assert counts == {1, 2, 3}
+
+
+@pytest.mark.parametrize("size", [(33, 40), (1, 1), (80, 60)])
+def test_normalising_equals_torchvisions_two_steps_bit_for_bit(size: tuple[int, int]) -> None:
+    image = PHOTO.resize(size)
+    steps = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    ours = Normalise(IMAGENET_MEAN, IMAGENET_STD)(image)
+    assert torch.equal(ours, transforms.Compose(steps)(image))
+    assert ours.is_contiguous()
+
+
+def test_the_training_transform_equals_timms_own() -> None:
+    from timm.data.transforms_factory import create_transform
+
+    policy = "rand-m3-mstd0.5-inc1"  # Of a magnitude that never posterizes to 0 bits.
+    theirs = create_transform(
+        48,
+        is_training=True,
+        auto_augment=policy,
+        interpolation="bicubic",
+        re_prob=0.5,
+        re_mode="pixel",
+    )
+    gentle = Augment(auto_augment=policy, reprob=0.5)
+    for seed in range(20):
+        with seeded(seed, 0, 0):
+            expected = theirs(PHOTO)
+        assert torch.equal(augmented(gentle, img_size=48, seed=seed), expected)
 
 
 def test_three_augment_blurs_greys_or_solarises_and_never_erases() -> None:
