@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all test test-slow lint format bench clean setup-cuda
+.PHONY: help setup demo demo-vision demo-all test test-slow lint format bench clean setup-cuda
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -20,12 +20,20 @@ $(STAMP): pyproject.toml constraints.txt
 		--editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-demo: demo-vision ## train a small Vision Mamba on embedded images; its last line is a page to open
+demo: $(STAMP) ## train a small Vision Mamba on embedded images; its last line is a page to open
+	$(BIN)/bimamba fit --config configs/demo/vision.yaml
 
-demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data (demo-vision)
+RIVALS := vision vision_ss2d vision_vit
+demo-vision: $(STAMP) ## the same for Vim, SS2D and ViT, and one table of the three (5 minutes)
+	$(foreach name,$(RIVALS),$(BIN)/bimamba fit --config configs/demo/$(name).yaml &&) \
+	$(BIN)/bimamba compare $(addprefix runs/demo_,$(RIVALS)) --output runs/demo_vision_rivals
+
+demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data
 	$(BIN)/bimamba fit --config $<
 
-demo-all: $(patsubst configs/demo/%.yaml,demo-%,$(wildcard configs/demo/*.yaml)) ## every demo
+# What demo-vision trains is not trained once more.
+DEMOS := $(filter-out $(RIVALS),$(basename $(notdir $(wildcard configs/demo/*.yaml))))
+demo-all: demo-vision $(addprefix demo-,$(DEMOS)) ## every demo
 
 test: $(STAMP) ## the test suite, in under 8 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
@@ -42,10 +50,11 @@ format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_STAMP) ## measure scan, mixer and model beside their peers, into benchmarks/results
+bench: $(BENCH_STAMP) ## measure scan, mixer, model and vision beside peers, into benchmarks/results
 	$(BIN)/bimamba bench scan
 	$(BIN)/bimamba bench mixer
 	$(BIN)/bimamba bench model
+	$(BIN)/bimamba bench vision
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

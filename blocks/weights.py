@@ -5,6 +5,7 @@ equal keys (renamed layers, another image size) has a method `adapt_state_dict(s
 """
 
 import fnmatch
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blocks.errors import SuiteError
-from blocks.files import load_foreign
+from blocks.files import atomic_path, load_foreign
 
 # Wrappers of DDP, torch.compile, Lightning modules and detectors.
 _PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
@@ -58,17 +59,69 @@ def read_state_dict(path: str | Path, weights: str = "model") -> dict[str, Tenso
     Raises:
         SuiteError: The file holds no such weights.
     """
-    content = load_foreign(path)
-    found = _find(content, weights)
+    return pick_state_dict(load_foreign(path), weights, str(path))[0]
+
+
+def pick_state_dict(
+    content: Any, weights: str = "model", source: str = "checkpoint"
+) -> tuple[dict[str, Tensor], str]:
+    """Finds the tensors in what a checkpoint holds.
+
+    Args:
+        content: What `load_foreign` returned.
+        weights: `model` for the trained weights, `model_ema` for their moving average.
+        source: What to call it in the error, usually the path.
+
+    Returns:
+        Keys without wrapper prefixes; and the top-level key they lay under, "" for none.
+
+    Raises:
+        SuiteError: It holds no such weights.
+    """
+    place, found = _find(content, weights)
     if found is None:
         keys = list(content)[:8] if isinstance(content, Mapping) else type(content).__name__
         raise SuiteError(
             expected=f"a state dict under one of {', '.join(_PLACES[weights])}, or at top level",
             found=f"{keys}",
-            where=str(path),
+            where=source,
             cure="choose weights: model | model_ema, or save the state dict alone",
         )
-    return _strip_prefixes(found)
+    return _strip_prefixes(found), place
+
+
+def write_state_dict(
+    path: str | Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Writes weights in one step, for readers without this suite.
+
+    Args:
+        path: `.safetensors`, with the facts as metadata; or `.pth`, a dict with the entries under
+            `model`, as Vim, VMamba and DeiT read it.
+        state: The entries.
+        facts: Plain data about them; JSON in the metadata, where it is no string.
+
+    Raises:
+        SuiteError: Another suffix.
+    """
+    path = Path(path)
+    if path.suffix not in {".safetensors", ".pth"}:
+        raise SuiteError(
+            expected="a file name that ends in .safetensors or .pth",
+            found=path.name,
+            where="the file to write",
+            cure="choose .safetensors, which no program can hide in",
+        )
+    # Entries may be views of one storage, which the format refuses.
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+    with atomic_path(path) as temporary:
+        if path.suffix == ".pth":
+            torch.save({"model": tensors, **facts}, temporary)
+            return
+        from safetensors.torch import save_file
+
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+        save_file(tensors, temporary, {"format": "pt", **texts})
 
 
 def load_weights(
@@ -134,9 +187,9 @@ def _matches(key: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(key, pattern) for pattern in patterns)
 
 
-def _find(content: Any, weights: str) -> Mapping[str, Tensor] | None:
+def _find(content: Any, weights: str) -> tuple[str, Mapping[str, Tensor] | None]:
     if not isinstance(content, Mapping):
-        return None
+        return "", None
     for place in _PLACES[weights]:
         if (
             place == "state_dict"
@@ -145,10 +198,10 @@ def _find(content: Any, weights: str) -> Mapping[str, Tensor] | None:
         ):
             continue  # Lightning stores averages there only when it also stores the raw weights.
         if _is_state_dict(content.get(place)):
-            return {k: v for k, v in content[place].items() if isinstance(v, Tensor)}
+            return place, {k: v for k, v in content[place].items() if isinstance(v, Tensor)}
     if weights == "model" and _is_state_dict(content):
-        return {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    return None
+        return "", {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    return "", None
 
 
 def _is_state_dict(content: object) -> bool:

@@ -7,6 +7,7 @@ Lightning's `save_last` copies the last *best* checkpoint, and an epoch without 
 from datetime import timedelta
 from pathlib import Path
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 
@@ -33,7 +34,7 @@ def run_checkpoints(
         save_top_k=save_top_k if monitor else 0,
         auto_insert_metric_name=False,
     )
-    each_epoch = ModelCheckpoint(
+    each_epoch = _LastCheckpoint(
         folder,
         "last",
         save_on_train_epoch_end=True,
@@ -47,3 +48,19 @@ def run_checkpoints(
         enable_version_counter=False,
     )
     return [best, each_epoch, now_and_then]
+
+
+class _LastCheckpoint(ModelCheckpoint):
+    """A refused resume keeps the checkpoint: until training starts, nothing is worth saving."""
+
+    _training = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._training = True
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._training:
+            super().on_exception(trainer, pl_module, exception)

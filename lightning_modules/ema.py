@@ -34,6 +34,8 @@ class EMA(Callback):
             validated.
         every_n_steps: Optimiser steps between two updates.
         validate_raw: Also report `val_raw/*`, at the cost of a second forward pass.
+        device: Where to keep the average, such as `cpu` to spare the accelerator's memory at the
+            cost of a transfer an update; `null` = beside the weights.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class EMA(Callback):
         start_step: int = 0,
         every_n_steps: int = 1,
         validate_raw: bool = True,
+        device: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= decay < 1 or every_n_steps < 1:
@@ -54,12 +57,14 @@ class EMA(Callback):
             )
         self.decay, self.warmup = decay, warmup
         self.start_step, self.every_n_steps = start_step, every_n_steps
-        self.validate_raw = validate_raw
+        self.validate_raw, self.device = validate_raw, device
         self.updates = 0
         self._last_step = -1
         # While the average is in the module, this holds the weights in training.
         self._outside: Weights = {}
         self._average_inside = False
+        # Loaded for an evaluation: the average is what the module holds afterwards, too.
+        self._average_at_home = False
 
     @property
     def averaging(self) -> bool:
@@ -73,9 +78,16 @@ class EMA(Callback):
         }
         return (inside, self._outside) if self._average_inside else (self._outside, inside)
 
-    def adopt(self, average: Weights, updates: int) -> None:
-        """Goes on from the average of a checkpoint, taken after so many updates."""
-        self._outside, self._average_inside, self.updates = average, False, updates
+    def adopt(self, outside: Weights, updates: int, inside: bool = False) -> None:
+        """Goes on from a checkpoint.
+
+        Args:
+            outside: The weights that the module did not get, by parameter name.
+            updates: How many made the average.
+            inside: The module got the average, as for an evaluation; else the weights in training.
+        """
+        self._outside, self.updates = outside, updates
+        self._average_inside = self._average_at_home = inside
 
     @contextmanager
     def raw_weights(self, module: LightningModule) -> Iterator[None]:
@@ -102,8 +114,11 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts from the present weights, or from a checkpoint's average."""
         self._last_step = trainer.global_step
+        if self._average_at_home:  # A checkpoint was evaluated before; training goes on elsewhere.
+            self._average_inside = self._average_at_home = False
+            self._outside, self.updates = {}, 0
         if self._outside:
-            device = pl_module.device
+            device = self.device or pl_module.device
             self._outside = {name: value.to(device) for name, value in self._outside.items()}
         elif trainer.global_step >= self.start_step:
             self._start(pl_module)
@@ -160,7 +175,10 @@ class EMA(Callback):
 
     def _start(self, module: LightningModule) -> None:
         trainable = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
-        self._outside = {name: p.detach().clone() for name, p in trainable}
+        self._outside = {name: self._kept(p) for name, p in trainable}
+
+    def _kept(self, parameter: Tensor) -> Tensor:
+        return parameter.detach().to(self.device or parameter.device, copy=True)
 
     @torch.no_grad()
     def _update(self, module: LightningModule) -> None:
@@ -171,25 +189,26 @@ class EMA(Callback):
         pairs = []
         for name, parameter in module.named_parameters():
             if name in self._outside:
-                pairs.append((self._outside[name], parameter))
+                average = self._outside[name]
+                pairs.append((average, parameter.to(average.device)))
             elif parameter.requires_grad:  # Thawed since: its average starts here.
-                self._outside[name] = parameter.detach().clone()
-        average, weights = zip(*pairs, strict=True)
-        torch._foreach_lerp_(average, weights, 1 - decay)
+                self._outside[name] = self._kept(parameter)
+        averages, weights = zip(*pairs, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def _put_average_inside(self, module: LightningModule) -> None:
         if self._outside and not self._average_inside:
             self._swap(module)
 
     def _put_weights_inside(self, module: LightningModule) -> None:
-        if self._average_inside:
+        if self._average_inside and not self._average_at_home:
             self._swap(module)
 
     def _swap(self, module: LightningModule) -> None:
-        """Exchanges storage, not values: nothing is copied and the optimiser notices nothing."""
+        """Exchanges storage, not values: on one device nothing is copied."""
         for name, parameter in module.named_parameters():
             if name in self._outside:
-                inside = parameter.data
-                parameter.data = self._outside[name]
-                self._outside[name] = inside
+                inside, outside = parameter.data, self._outside[name]
+                parameter.data = outside.to(inside.device)
+                self._outside[name] = inside.to(self.device or inside.device)
         self._average_inside = not self._average_inside

@@ -18,15 +18,17 @@ class NonFiniteGuard(Callback):
 
     Args:
         mode: `stop` ends the run and names the layer; `skip` leaves the step out, counts it in
-            `train/skipped_steps` and goes on. Gradients of 16-bit floats with a loss scaler are
-            left to the scaler, which skips steps by itself.
-        patience: Steps skipped in a row before the run ends all the same.
+            `train/skipped_steps` and goes on (hustvl/Vim's `--if_continue_inf`); `zero` takes it
+            with zeros for the entries that are not finite, and counts it in `train/mended_steps`
+            (`--if_nan2num`, which does so to the loss). Gradients of 16-bit floats with a loss
+            scaler are left to the scaler, which skips steps by itself.
+        patience: Steps skipped or mended in a row before the run ends all the same.
     """
 
-    def __init__(self, mode: Literal["stop", "skip"] = "stop", patience: int = 20) -> None:
+    def __init__(self, mode: Literal["stop", "skip", "zero"] = "stop", patience: int = 20) -> None:
         super().__init__()
         self.mode, self.patience = mode, patience
-        self.skipped, self.in_a_row = 0, 0
+        self.skipped, self.mended, self.in_a_row = 0, 0, 0
         self._batch: Any = None
 
     def on_train_batch_start(
@@ -42,23 +44,30 @@ class NonFiniteGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Stops at, or skips, a step with non-finite gradients."""
+        """Stops at, skips or mends a step with non-finite gradients."""
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        gradients = [_local(p.grad) for p in pl_module.parameters() if p.grad is not None]
         finite = _all_finite(gradients)
         if isinstance(trainer.strategy, FullySharded):  # Each process saw its shards alone.
             finite = trainer.strategy.reduce_boolean_decision(finite, all=True)
         if finite:
             self.in_a_row = 0
             return
-        if self.mode == "skip" and self.in_a_row < self.patience:
-            self.skipped += 1
+        if self.mode != "stop" and self.in_a_row < self.patience:
             self.in_a_row += 1
-            optimizer.zero_grad(set_to_none=True)  # Nothing to step on: moments stay, too.
-            if self.skipped == 1:
-                rank_zero_warn(f"step {trainer.global_step} skipped: {self._culprit(pl_module)}")
-            pl_module.log("train/skipped_steps", float(self.skipped), on_step=True, on_epoch=False)
+            done = "skipped" if self.mode == "skip" else "mended"
+            if self.skipped + self.mended == 0:
+                rank_zero_warn(f"step {trainer.global_step} {done}: {self._culprit(pl_module)}")
+            if self.mode == "skip":
+                self.skipped += 1
+                optimizer.zero_grad(set_to_none=True)  # Nothing to step on: moments stay, too.
+            else:
+                self.mended += 1
+                for gradient in gradients:
+                    gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            count = float(self.skipped if self.mode == "skip" else self.mended)
+            pl_module.log(f"train/{done}_steps", count, on_step=True, on_epoch=False)
             return
         raise SuiteError(
             expected="finite gradients",
@@ -70,11 +79,11 @@ class NonFiniteGuard(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The count goes on in a resumed run."""
-        return {"skipped": self.skipped}
+        return {"skipped": self.skipped, "mended": self.mended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the count."""
-        self.skipped = state_dict["skipped"]
+        self.skipped, self.mended = state_dict["skipped"], state_dict.get("mended", 0)
 
     def _culprit(self, module: LightningModule) -> str:
         """The first layer with a non-finite output, else the parameters with such gradients."""
@@ -85,9 +94,12 @@ class NonFiniteGuard(Callback):
         return f"non-finite gradients of {len(bad)} parameters, {', '.join(bad[:3])} among them"
 
 
+def _local(gradient: Tensor) -> Tensor:
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient.detach()
+
+
 def _all_finite(tensors: list[Tensor]) -> bool:
-    local = [t.to_local() if isinstance(t, DTensor) else t.detach() for t in tensors]
-    extremes = [t.abs().max() for t in local if t.numel()]
+    extremes = [t.abs().max() for t in tensors if t.numel()]
     return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 

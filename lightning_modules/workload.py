@@ -17,13 +17,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from blocks import Recorded
 from blocks.errors import SuiteError
 from blocks.recorded import plain
 from blocks.weights import load_weights, read_state_dict
 from lightning_modules.ema import EMA
+from lightning_modules.freeze import apply_freezes, check_frozen, frozen_names
+from lightning_modules.growth import regrow
 from lightning_modules.optimization import (
     Optimizer,
     Schedule,
@@ -133,11 +135,16 @@ class Workload(Recorded, LightningModule):
 
     def setup(self, stage: str) -> None:
         """Reads the data's facts and checks them against the network."""
+        for module in self.modules():
+            if isinstance(module, Metric):
+                module.reset()  # What an evaluation left cannot be written to by a fit's.
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "info"):
             self.info = plain(datamodule.info, "info")
         self.adopt_data(self.info)
         self.check_data()
+        if stage == "fit":
+            apply_freezes(getattr(self.trainer, "callbacks", ()), self.network)
         if stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup:
             self.load_pretrained()  # Before such a strategy shards the network.
         if self.compile_network:
@@ -189,6 +196,18 @@ class Workload(Recorded, LightningModule):
         self._settings = group_settings(optimizer)
         return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=scheduler)
 
+    def on_validation_start(self) -> None:
+        """Evaluates `pretrained` where no checkpoint or fit has taken its place by now."""
+        self.load_pretrained()
+
+    def on_test_start(self) -> None:
+        """Evaluates `pretrained` where no checkpoint has taken its place by now."""
+        self.load_pretrained()
+
+    def on_predict_start(self) -> None:
+        """Predicts with `pretrained` where no checkpoint has taken its place by now."""
+        self.load_pretrained()
+
     def on_train_start(self) -> None:
         """After a restore the configuration is the truth: what it changes is printed."""
         if self.trainer.ckpt_path is None:
@@ -212,6 +231,7 @@ class Workload(Recorded, LightningModule):
         if self._fitting:
             settle(checkpoint["loops"], self.trainer)
         checkpoint["info"] = self.info
+        checkpoint["frozen"] = frozen_names(self.network)
         # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
         checkpoint["hyper_parameters"] = {
             **self.init_call["init_args"],
@@ -223,17 +243,25 @@ class Workload(Recorded, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model and recalls the facts stored with the weights."""
         self.adopt_data(checkpoint.get("info", {}))
+        regrow(getattr(self._trainer, "callbacks", ()), self.network, checkpoint)
         check_checkpoint(checkpoint, self)
         self.pretrained = None  # Training on must not put the first weights back.
         known = {name: value for name, value in self.info.items() if value not in (None, [], "")}
         self.info = {**checkpoint["info"], **known}
-        if "ema_updates" in checkpoint and self._fitting:
-            average = checkpoint["state_dict"]
-            checkpoint["state_dict"] = checkpoint["current_model_state"]
-            if self._ema is not None:
-                trainable = [name for name, p in self.named_parameters() if p.requires_grad]
-                average = {name: average[name].clone() for name in trainable}
-                self._ema.adopt(average, checkpoint["ema_updates"])
+        if self._fitting and "frozen" in checkpoint:
+            check_frozen(checkpoint["frozen"], self.network, str(self.trainer.ckpt_path))
+        if "ema_updates" in checkpoint:
+            self._recall_average(checkpoint)
+
+    def _recall_average(self, checkpoint: dict[str, Any]) -> None:
+        """Training goes on from the raw weights, an evaluation has the average; EMA the other."""
+        outside = checkpoint["current_model_state"]
+        if self._fitting:
+            outside, checkpoint["state_dict"] = checkpoint["state_dict"], outside
+        if self._ema is not None:
+            trainable = [name for name, p in self.named_parameters() if p.requires_grad]
+            weights = {name: outside[name].clone() for name in trainable}
+            self._ema.adopt(weights, checkpoint["ema_updates"], inside=not self._fitting)
 
     @property
     def _ema(self) -> EMA | None:
@@ -263,7 +291,9 @@ class Workload(Recorded, LightningModule):
         report = load_weights(
             self.network, state, source=self.pretrained, allow_fresh=self.fresh_entries()
         )
-        rank_zero_info(f"pretrained weights: {report}")
+        complete = self._fitting or not (report.missing or report.mismatched)
+        # An evaluation with parts of random weights is seldom what one wants.
+        (rank_zero_info if complete else rank_zero_warn)(f"pretrained weights: {report}")
         self.pretrained = None  # Once: a second fit goes on from the first.
 
 

@@ -1,6 +1,7 @@
 """ImageNet-style classification: Vim, and any network from images to logits.
 
-Batch: image (B, 3, H, W) normalised float, label (B,) int64 with -1 for unknown, path list[str].
+Batch: image (B, 3, H, W) normalised float, label (B,) int64 with -1 for unknown, path list[str],
+and real_labels (B, R) int64 filled up with -1, where the data has them.
 Recipe and defaults: hustvl/Vim, itself DeiT's (arXiv 2012.12877).
 """
 
@@ -14,10 +15,18 @@ from torchmetrics import MetricCollection
 
 from blocks.errors import SuiteError
 from lightning_modules.optimization import Optimizer, Schedule
-from lightning_modules.vision.metrics import TopK
+from lightning_modules.vision.losses import (
+    Distillation,
+    classification_loss,
+    cosub_loss,
+    distillation_loss,
+)
+from lightning_modules.vision.metrics import RealTop1, TopK
 from lightning_modules.vision.mixing import Mixing, mix_batch
+from lightning_modules.vision.per_class import PerClassTable
 from lightning_modules.vision.pictures import ClassificationPictures
 from lightning_modules.vision.predictions import PredictionTable
+from lightning_modules.vision.teacher import Teacher
 from lightning_modules.workload import Batch, Stage, Workload, run_seed
 
 
@@ -31,6 +40,10 @@ class ImageClassification(Workload):
         mixing: Mixup and CutMix.
         label_smoothing: Mass moved from the true class to all classes, in 0..1.
         loss: `cross_entropy`, or `bce`: each class its own sigmoid, every mixed-in class a full 1.
+        cosub: Show each image twice, with drop paths of its own, and let the passes agree
+            (DeiT's `--cosub`); doubles the memory of a step.
+        distillation: How to learn from `teacher`.
+        teacher: A trained network of the same images and classes; `null` without distillation.
         pretrained: Weights to start from; positions are resized, a head of other classes is new.
         pretrained_weights: `model` or its moving average `model_ema`, where the file holds both.
         compile_network: Compile the network in place with torch.compile.
@@ -38,7 +51,7 @@ class ImageClassification(Workload):
 
     monitor = "val/top1"
     mode = "max"
-    units = {"top1": "%", "top5": "%"}
+    units = {"top1": "%", "top5": "%", "real_top1": "%"}
 
     def __init__(
         self,
@@ -48,6 +61,9 @@ class ImageClassification(Workload):
         mixing: Mixing = Mixing(),
         label_smoothing: float = 0.1,
         loss: Literal["cross_entropy", "bce"] = "cross_entropy",
+        cosub: bool = False,
+        distillation: Distillation = Distillation(),
+        teacher: nn.Module | None = None,
         pretrained: str | None = None,
         pretrained_weights: Literal["model", "model_ema"] = "model",
         compile_network: bool = False,
@@ -57,11 +73,16 @@ class ImageClassification(Workload):
         )
         self.mixing = mixing
         self.label_smoothing = label_smoothing
-        self.loss_name = loss
+        self.loss_name: Literal["cross_entropy", "bce"] = loss
+        self.cosub = cosub
+        self.distillation = distillation
+        self._teacher = None if teacher is None else Teacher(teacher)
+        self._check_teacher(teacher)
         accuracy = MetricCollection({"top1": TopK(1), "top5": TopK(5)})
         self.val_metrics = accuracy.clone(prefix="val/")
         self.val_raw_metrics = accuracy.clone(prefix="val_raw/")
         self.test_metrics = accuracy.clone(prefix="test/")
+        self.val_real, self.val_raw_real, self.test_real = RealTop1(), RealTop1(), RealTop1()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 3, H, W)."""
@@ -73,11 +94,11 @@ class ImageClassification(Workload):
         return {"probabilities": self(batch["image"]).float().softmax(dim=1)}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Pictures and prediction files, unless the trainer has its own or only tries things."""
+        """Pictures and tables, unless the trainer has its own or only tries things."""
         if getattr(self.trainer, "fast_dev_run", False):
             return []
         present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}
-        own = (ClassificationPictures(), PredictionTable())
+        own = (ClassificationPictures(), PredictionTable(), PerClassTable())
         return [callback for callback in own if type(callback) not in present]
 
     def adopt_data(self, info: dict[str, Any]) -> None:
@@ -114,27 +135,37 @@ class ImageClassification(Workload):
         config = getattr(self.network, "pretrained_cfg", None) or {}
         return (f"{config.get('classifier') or 'head'}.*",)
 
+    def on_fit_start(self) -> None:
+        """Fetches the teacher, and lets a student with a head for it train both heads."""
+        if self._teacher is not None:
+            weights = self.distillation.teacher_weights
+            self._teacher.prepare(weights, self._num_classes(), self.device)
+            if callable(train_both := getattr(self.network, "set_distilled_training", None)):
+                train_both(True)
+
     def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         images, labels = batch["image"], batch["label"]
         if stage == "train":
             images, targets = self._mix(images, labels)
-            loss = self._training_loss(self(images), targets)
+            loss = self._training_loss(images, targets)
             self.log_loss(loss, stage, len(images))
             return {"loss": loss}
         logits = self(images).float()
         known = labels >= 0
         loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         loss = loss / known.sum().clamp(min=1)
-        metrics = {
-            "val": self.val_metrics,
-            "val_raw": self.val_raw_metrics,
-            "test": self.test_metrics,
+        metrics, real = {
+            "val": (self.val_metrics, self.val_real),
+            "val_raw": (self.val_raw_metrics, self.val_raw_real),
+            "test": (self.test_metrics, self.test_real),
         }[stage]
         metrics.update(logits, labels)
         self.log_loss(loss, stage, int(known.sum()))
-        self.log_dict(
-            metrics, on_step=False, on_epoch=True, prog_bar=stage == "val", batch_size=len(images)
-        )
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images)}
+        self.log_dict(metrics, prog_bar=stage == "val", **options)
+        if "real_labels" in batch:
+            real.update(logits, batch["real_labels"])
+            self.log(f"{stage}/real_top1", real, **options)
         return {"loss": loss, "logits": logits}
 
     def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,10 +185,34 @@ class ImageClassification(Workload):
         targets = F.one_hot(labels, self._num_classes()).float()
         return images, targets * (1 - smoothing) + smoothing / targets.shape[1]
 
-    def _training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.loss_name == "bce":
-            return F.binary_cross_entropy_with_logits(logits, (targets > 0).to(logits.dtype))
-        return F.cross_entropy(logits.float(), targets)
+    def _training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        if self.cosub:
+            return cosub_loss(self(images.repeat(2, 1, 1, 1)), targets, self.loss_name)
+        outputs = self(images)
+        # A network with a second head for the teacher gives two logits while it trains.
+        logits, taught = outputs if isinstance(outputs, tuple) else (outputs, outputs)
+        loss = classification_loss(logits, targets, self.loss_name)
+        if self._teacher is None:
+            return loss
+        distance = distillation_loss(taught, self._teacher(images), self.distillation)
+        return loss * (1 - self.distillation.alpha) + distance * self.distillation.alpha
+
+    def _check_teacher(self, teacher: nn.Module | None) -> None:
+        kind = self.distillation.kind
+        if (kind == "none") != (teacher is None):
+            raise SuiteError(
+                expected="a teacher and a kind of distillation, or neither",
+                found=f"kind {kind}, {'no teacher' if teacher is None else 'a teacher'}",
+                where="model.init_args.distillation",
+                cure="set distillation.kind: hard or soft, and teacher: class_path, init_args",
+            )
+        if self.cosub and teacher is not None:
+            raise SuiteError(
+                expected="cosub or distillation",
+                found="both",
+                where="model.init_args",
+                cure="choose one: cosub already learns from the network's own second pass",
+            )
 
     def _num_classes(self) -> int:
         return len(self.info["class_names"])

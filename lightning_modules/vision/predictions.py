@@ -1,8 +1,9 @@
-"""Predictions of `test` and `predict` as one CSV file, in the order of the data set."""
+"""Predictions of `test` and `predict` as one table, in the order of the data set."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,14 +18,18 @@ COLUMNS = ("index", "path", "label", "prediction", "probability", "top5")
 
 
 class PredictionTable(Callback):
-    """Writes `predictions.csv` into the run directory, complete or not at all.
+    """Writes `predictions.csv` or `.parquet` into the run directory, complete or not at all.
 
     Columns: index, path, label (empty if unknown), prediction, its probability, and the five most
     likely classes as `name:probability` joined by semicolons.
+
+    Args:
+        format: `csv`, or `parquet` for large sets: typed columns, with null for an unknown label.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, format: Literal["csv", "parquet"] = "csv") -> None:
         super().__init__()
+        self.format = format
         self._rows: list[Row] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -94,12 +99,36 @@ class PredictionTable(Callback):
             rows = [row for part in gathered for row in part]
         if not trainer.is_global_zero:
             return
-        path = Path(trainer.default_root_dir) / "predictions.csv"
-        # File names may hold bytes that are no UTF-8: they come out as they went in.
-        with (
-            atomic_path(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(sorted(rows))
+        path = Path(trainer.default_root_dir) / f"predictions.{self.format}"
+        write = write_csv if self.format == "csv" else write_parquet
+        with atomic_path(path) as temporary:
+            write(temporary, sorted(rows))
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Text as it is; file names may hold bytes that are no UTF-8 and come out as they went in."""
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+    """Typed columns; bytes of file names that are no UTF-8 become question marks."""
+    import pyarrow
+    from pyarrow import parquet
+
+    index, paths, labels, predictions, probabilities, top5 = (
+        zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
+    )
+    columns = {
+        "index": pyarrow.array(index, pyarrow.int64()),
+        "path": [path.encode("utf-8", "replace").decode() for path in map(str, paths)],
+        "label": [label or None for label in labels],
+        "prediction": predictions,
+        "probability": pyarrow.array(map(float, probabilities), pyarrow.float32()),
+        "top5": top5,
+    }
+    texts = ("path", "label", "prediction", "top5")
+    columns |= {name: pyarrow.array(columns[name], pyarrow.string()) for name in texts}
+    parquet.write_table(pyarrow.table(columns), path)

@@ -24,6 +24,7 @@ def width_of(picture: Path) -> int:
         ("scan", None, ("torch_loop", "associative_scan", "mamba_ssm_formula")),
         ("mixer", "frozen_mixer,two_call,attention_naive,attention_fused", ("frozen_mixer",)),
         ("model", None, ("deit_tiny_naive", "deit_tiny_fused")),
+        ("vision", None, ("deit_tiny_naive", "deit_tiny_fused", "vmamba_tiny")),
     ],
 )
 def test_a_quick_run_writes_json_and_a_picture(
@@ -63,6 +64,7 @@ def test_partial_results_of_every_kind_can_be_drawn(tmp_path: Path) -> None:
         (["scam"], "did you mean scan?"),
         (["scan", "--peers", "torch_lop"], "did you mean torch_loop?"),
         (["mixer", "--peers", "two_call,mambapi"], "did you mean mambapy?"),
+        (["vision", "--peers", "deit_tiny"], "did you mean deit_tiny_"),
         (["scan", "--rounds", "-1"], "found: -1"),
         (["scan", "--rounds", "many"], "found: many"),
         (["scan", "--threads", "0"], "where: --threads"),

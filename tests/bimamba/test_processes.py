@@ -67,7 +67,7 @@ def test_children_of_a_run_make_no_folders_of_their_own(trained: Path) -> None:
 def test_one_two_and_three_processes_report_the_same(trained: Path) -> None:
     checkpoint = str(trained / "demo_vision" / "fit" / "checkpoints" / "last.ckpt")
     given = (*words(trained), "--ckpt_path", checkpoint, "--data.init_args.val_batch_size", "3")
-    metrics, tables = [], []
+    metrics, tables, classes = [], [], []
     for count in (1, 2, 3):
         strategy = processes(count) if count > 1 else ()
         bimamba("test", *given, *strategy, "--run_name", f"test{count}")
@@ -76,8 +76,11 @@ def test_one_two_and_three_processes_report_the_same(trained: Path) -> None:
         metrics.append({k: v for k, v in found.items() if k.startswith("test/")})
         with (folder / "predictions.csv").open() as file:
             tables.append([(r["index"], r["prediction"]) for r in csv.DictReader(file)])
+        classes.append((folder / "per_class.csv").read_text())
     assert len(tables[0]) == 13
     assert tables[0] == tables[1] == tables[2]
+    assert classes[0] == classes[1] == classes[2]
+    assert [row["count"] for row in csv.DictReader(classes[0].splitlines())] == ["7", "6"]
     for other in metrics[1:]:
         assert other == pytest.approx(metrics[0], rel=1e-6, abs=1e-6)
 

@@ -96,9 +96,9 @@ def regression(**options: Any) -> Regression:
 
 
 def run(tmp_path: Path, *callbacks: Callback, **options: Any) -> Trainer:
-    given: dict[str, Any] = {"max_epochs": 2, "num_sanity_val_steps": 0, **options}
+    standard = {"accelerator": "cpu", "max_epochs": 2, "num_sanity_val_steps": 0}
+    given: dict[str, Any] = {**standard, **options}
     return Trainer(
-        accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -263,6 +263,37 @@ def test_testing_a_checkpoint_uses_the_average(tmp_path: Path) -> None:
     averaged = float(trainer.callback_metrics["val/loss"])
     assert float(plain.callback_metrics["test/loss"]) == pytest.approx(averaged, rel=1e-5)
     assert averaged != pytest.approx(float(trainer.callback_metrics["val_raw/loss"]))
+
+
+def test_validating_a_checkpoint_reports_both_and_leaves_the_average(tmp_path: Path) -> None:
+    trainer = run(tmp_path, EMA(decay=0.9))
+    trainer.fit(regression(), Ones())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    module, ema = regression(), EMA(decay=0.9)
+    again = run(tmp_path, ema)
+    again.validate(module, Ones(), ckpt_path=tmp_path / "x.ckpt", verbose=False)
+    for key in ("val/loss", "val_raw/loss"):
+        assert torch.equal(again.callback_metrics[key], trainer.callback_metrics[key]), key
+    stored = torch.load(tmp_path / "x.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(weight(module), stored["network.weight"])
+    # The same objects may train afterwards: from what the module holds, with a new average.
+    run(tmp_path, ema).fit(module, Ones())
+    assert ema.updates == 8
+    assert not torch.equal(*(role["network.weight"] for role in ema.roles(module)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second kind of memory")
+def test_an_average_on_the_cpu_is_the_same_average(tmp_path: Path) -> None:
+    found = []
+    for device in (None, "cpu"):
+        ema, module = EMA(decay=0.9, device=device), regression()
+        trainer = run(tmp_path, ema, accelerator="gpu", devices=1)
+        trainer.fit(module, Ones())
+        average, raw = ema.roles(module)
+        assert average["network.weight"].device.type == (device or "cuda")
+        assert raw["network.weight"].device.type == "cuda"
+        found.append((average["network.weight"].cpu(), trainer.callback_metrics["val/loss"].cpu()))
+    assert all(map(torch.equal, *found))
 
 
 def test_sharded_strategies_are_refused_with_the_cure(tmp_path: Path) -> None:

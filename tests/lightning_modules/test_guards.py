@@ -75,6 +75,32 @@ def test_skip_leaves_weights_and_moments_as_they_were_and_counts(tmp_path: Path)
     assert float(trainer.callback_metrics["train/skipped_steps"]) == 2
 
 
+def test_zero_takes_the_step_with_the_finite_part_of_the_gradient(tmp_path: Path) -> None:
+    class HalfBad(Explosive):
+        def forward(self, x: Tensor) -> Tensor:
+            bad = self.training and torch.is_grad_enabled() and self.calls == 2
+            scale = torch.tensor([float("inf") if bad else 1.0, 1.0])
+            self.calls += self.training and torch.is_grad_enabled()
+            return (self.weight * scale).sum() * x.mean()
+
+    class Gradients(Callback):
+        def __init__(self) -> None:
+            self.seen: list[list[float]] = []
+
+        def on_before_optimizer_step(self, trainer: Trainer, module: Any, *_: Any) -> None:
+            self.seen.append(module.network.weight.grad.tolist())
+
+    optimizer = Optimizer(lr=0.1, lr_scale_batch=None)
+    module = Regression(HalfBad(), optimizer, Schedule(warmup_epochs=0, min_lr=0.01))
+    guard, seen = NonFiniteGuard("zero"), Gradients()
+    with pytest.warns(UserWarning, match="step 2 mended: .* network.weight"):
+        trainer = run(tmp_path, guard, seen)
+        trainer.fit(module, Ones())
+    assert seen.seen[1:4] == [[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]
+    assert (guard.mended, guard.skipped) == (1, 0)
+    assert float(trainer.callback_metrics["train/mended_steps"]) == 1
+
+
 def test_skipping_has_an_end(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="non-finite"):
         run(tmp_path, NonFiniteGuard("skip", patience=2)).fit(explosive(*range(8)), Ones())
@@ -91,6 +117,8 @@ def test_finite_runs_are_not_touched(tmp_path: Path) -> None:
 
 def test_the_count_survives_a_checkpoint() -> None:
     guard, other = NonFiniteGuard("skip"), NonFiniteGuard("skip")
-    guard.skipped = 3
+    guard.skipped, guard.mended = 3, 4
     other.load_state_dict(guard.state_dict())
-    assert other.skipped == 3
+    assert (other.skipped, other.mended) == (3, 4)
+    other.load_state_dict({"skipped": 5})  # Written before steps could be mended.
+    assert (other.skipped, other.mended) == (5, 0)

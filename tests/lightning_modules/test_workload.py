@@ -316,10 +316,16 @@ def test_a_reloaded_module_does_not_go_back_to_its_pretrained_weights(tmp_path: 
     assert same(started(tmp_path, first), weights(again.network)) is False
 
 
-def test_evaluation_needs_no_pretrained_file(tmp_path: Path) -> None:
-    trainer(tmp_path, limit_test_batches=1).test(
-        module(pretrained=str(tmp_path / "gone.pth")), digits(), verbose=False
-    )
+def test_evaluating_a_checkpoint_needs_no_pretrained_file(tmp_path: Path) -> None:
+    run = trainer(tmp_path, limit_test_batches=1)
+    run.test(module(), digits(), verbose=False)
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    gone = module(pretrained=str(tmp_path / "gone.pth"))
+    run.test(gone, digits(), ckpt_path=tmp_path / "own.ckpt", verbose=False)
+    # Without a checkpoint these weights are what is to be evaluated.
+    again = module(pretrained=str(tmp_path / "gone.pth"))
+    with pytest.raises(SuiteError, match="no such file"):
+        run.test(again, digits(), verbose=False)
 
 
 # ---- the step -----------------------------------------------------------------------------------

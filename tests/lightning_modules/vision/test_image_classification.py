@@ -16,6 +16,7 @@ from datamodules.vision import Augment, ImageNetDataModule
 from datamodules.vision.miniatures import write_folder_layout
 from lightning_modules.optimization import Optimizer
 from lightning_modules.vision import ImageClassification, Mixing
+from lightning_modules.vision.losses import classification_loss
 from lightning_modules.vision.mixing import mix_batch
 
 CLASSES = 3
@@ -95,9 +96,8 @@ def test_bce_gives_each_class_its_own_sigmoid_and_no_smoothing(smoothing: float)
 
 
 def test_bce_counts_every_mixed_in_class_in_full() -> None:
-    taught = module(loss="bce")
     logits, targets = torch.randn(2, CLASSES), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])
-    found = taught._training_loss(logits, targets)
+    found = classification_loss(logits, targets, "bce")
     p, full = logits.sigmoid(), targets.ceil()
     expected = -(full * p.log() + (1 - full) * (1 - p).log()).mean()
     assert torch.allclose(found, expected, atol=1e-6)
@@ -141,6 +141,25 @@ def test_validation_and_test_report_their_accuracy(tmp_path: Path) -> None:
         assert found[f"{stage}/top1"] == pytest.approx(float(top1), abs=1e-4)
         loss = nn.functional.cross_entropy(scores, truth)
         assert found[f"{stage}/loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize(("verb", "stage"), [("validate", "val"), ("test", "test")])
+def test_reassessed_labels_are_reported_where_the_data_has_them(
+    tmp_path: Path, verb: str, stage: str
+) -> None:
+    def reassess(batch: dict[str, Any], *_: Any) -> None:
+        batch["real_labels"] = torch.stack([batch["label"], (batch["label"] + 1) % CLASSES], 1)
+
+    taught, given = module(), data(tmp_path)
+    setattr(taught, f"on_{'validation' if verb == 'validate' else verb}_batch_start", reassess)
+    [found] = getattr(trainer(tmp_path), verb)(taught, given, verbose=False)
+    right = []
+    for part in given.val_dataloader():
+        guess = taught(part["image"]).argmax(1)
+        right += ((guess - part["label"]) % CLASSES <= 1).tolist()
+    expected = 100 * sum(right) / len(right)
+    assert found[f"{stage}/real_top1"] == pytest.approx(expected, abs=1e-4)
+    assert found[f"{stage}/real_top1"] > found[f"{stage}/top1"]
 
 
 # ---- mixing -------------------------------------------------------------------------------------

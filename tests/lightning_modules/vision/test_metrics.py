@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.vision.metrics import TopK
+from lightning_modules.vision.metrics import ClassCounts, RealTop1, TopK
 
 
 def by_hand(logits: Tensor, labels: Tensor, k: int) -> float:
@@ -81,3 +81,33 @@ def test_a_reset_forgets() -> None:
     metric.reset()
     metric.update(torch.eye(2), torch.tensor([0, 1]))
     assert float(metric.compute()) == 100
+
+
+def test_real_top1_takes_any_of_an_images_labels_and_leaves_out_images_without() -> None:
+    logits = torch.eye(5)[[0, 1, 2, 3, 4]]
+    real = torch.tensor([[0, -1, -1], [2, 1, -1], [3, 4, 0], [-1, -1, -1], [4, 3, 2]])
+    metric = RealTop1()
+    for part in (slice(0, 2), slice(2, 5)):
+        metric.update(logits[part], real[part])
+    assert float(metric.compute()) == 75
+    assert int(metric.total) == 4
+
+
+def test_real_top1_of_a_set_without_labels_is_zero_not_nan() -> None:
+    metric = RealTop1()
+    metric.update(torch.randn(3, 4), torch.full((3, 2), -1))
+    assert float(metric.compute()) == 0
+
+
+def test_class_counts_add_up_over_uneven_batches() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(37, 8), torch.randint(-1, 8, (37,))
+    metric = ClassCounts(8)
+    for part in (slice(0, 16), slice(16, 36), slice(36, 37)):
+        metric.update(logits[part], labels[part])
+    confusion, among = metric.compute()
+    best = logits.argsort(dim=1, descending=True)
+    for truth in range(8):
+        mine = best[labels == truth]
+        assert confusion[truth].tolist() == [int((mine[:, 0] == c).sum()) for c in range(8)]
+        assert int(among[truth]) == int((mine[:, :5] == truth).any(1).sum())

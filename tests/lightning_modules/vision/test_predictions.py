@@ -7,14 +7,14 @@ from typing import IO, Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 from blocks.errors import SuiteError
 from datamodules.vision import ImageNetDataModule
 from datamodules.vision.miniatures import write_folder_layout
 from lightning_modules.vision import ImageClassification, VisionMamba
-from lightning_modules.vision.predictions import COLUMNS
+from lightning_modules.vision.predictions import COLUMNS, PredictionTable, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,20 @@ def data(root: Path, **options: Any) -> ImageNetDataModule:
     return ImageNetDataModule(**{**given, **options})
 
 
-def run(tmp_path: Path, verb: str, taught: ImageClassification, given: ImageNetDataModule) -> Any:
+def run(
+    tmp_path: Path,
+    verb: str,
+    taught: ImageClassification,
+    given: ImageNetDataModule,
+    *callbacks: Callback,
+) -> Any:
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         default_root_dir=tmp_path,
+        callbacks=list(callbacks),
     )
     options = {"verbose": False} if verb == "test" else {"return_predictions": False}
     getattr(trainer, verb)(taught, given, **options)
@@ -80,6 +87,32 @@ def test_fewer_than_five_classes_list_them_all(tmp_path: Path) -> None:
     write_folder_layout(tmp_path / "data", classes=3, per_class=1, size=20)
     rows = run(tmp_path, "test", module(3), data(tmp_path / "data", batch_size=2))
     assert [len(row["top5"].split(";")) for row in rows] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("verb", ["test", "predict"])
+def test_parquet_says_what_csv_says(tmp_path: Path, root: Path, verb: str) -> None:
+    from pyarrow import parquet
+
+    taught, given = module(), data(root)
+    rows = run(tmp_path, verb, taught, given)
+    run(tmp_path, verb, taught, given, PredictionTable("parquet"))
+    table = parquet.read_table(tmp_path / "predictions.parquet")
+    assert tuple(table.column_names) == COLUMNS
+    assert [str(kind) for kind in table.schema.types][:5:4] == ["int64", "float"]
+    for row, other in zip(rows, table.to_pylist(), strict=True):
+        assert float(row.pop("probability")) == pytest.approx(other.pop("probability"))
+        assert row == {**other, "index": str(other["index"])}
+
+
+def test_parquet_has_null_for_an_unknown_label_and_takes_any_file_name(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    path = tmp_path / "x.parquet"
+    write_parquet(path, [(0, "caf\udce9.png", "", "a", "0.5000", "a:0.5000")])
+    [row] = parquet.read_table(path).to_pylist()
+    assert row["label"] is None and row["path"] == "caf?.png"
+    write_parquet(path, [])
+    assert parquet.read_table(path).num_rows == 0
 
 
 def test_a_second_run_starts_a_new_table(tmp_path: Path, root: Path) -> None:

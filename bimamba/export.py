@@ -1,0 +1,161 @@
+"""`bimamba export`: the network of a run as one file, for upstream's programs or for yourself."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bimamba.findings import size
+from blocks.errors import SuiteError
+
+_DESCRIPTION = """\
+Writes the network's weights alone, without optimiser and metrics: .safetensors with the network's
+constructor and the facts about its data as JSON metadata, or .pth as upstream's programs read it
+(entries under `model`).
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        words: What follows `bimamba export`.
+
+    Returns:
+        Exit status.
+    """
+    given = _parser().parse_args(words)
+    from blocks.files import load_foreign
+    from blocks.weights import write_state_dict
+
+    path = checkpoint_of(Path(given.source))
+    content = load_foreign(path)
+    check_ours(content, str(path))
+    state, kind = network_state(content, given.weights, str(path))
+    network = content["hyper_parameters"]["network"]
+    if given.keys == "upstream":
+        state = to_upstream(network, state)
+    facts = {
+        "network": network,
+        "info": content["info"],
+        "weights": kind,
+        "epoch": content["epoch"],
+        "step": content["global_step"],
+    }
+    target = Path(given.to)
+    write_state_dict(target, state, facts)
+    console = Console(highlight=False)
+    amount = sum(value.numel() for value in state.values())
+    name = network["class_path"].rpartition(".")[2]
+    text = f"{name} of {path}, {kind} weights after step {facts['step']}"
+    console.print(f"{text}: {len(state)} entries, {amount:,} numbers", soft_wrap=True, markup=False)
+    console.print(f"written: {target} ({size(target.stat().st_size)})", soft_wrap=True)
+    return 0
+
+
+def checkpoint_of(source: Path) -> Path:
+    """The checkpoint that is meant: a file itself, of a run the best one, else the last.
+
+    Raises:
+        SuiteError: The run has none.
+    """
+    if not source.is_dir():
+        return source
+    best = sorted(source.glob("checkpoints/best-*.ckpt"), key=lambda path: path.stat().st_mtime)
+    last = source / "checkpoints" / "last.ckpt"
+    if not best and not last.is_file():
+        raise SuiteError(
+            expected="a run directory with checkpoints, or a checkpoint",
+            found="a folder without checkpoints/best-*.ckpt or checkpoints/last.ckpt",
+            where=str(source),
+            cure="name runs/EXPERIMENT/RUN of a fit, or the file itself",
+        )
+    return best[-1] if best else last
+
+
+def check_ours(content: Any, where: str) -> None:
+    """Refuses what no `fit` of this suite wrote.
+
+    Raises:
+        SuiteError: A foreign file.
+    """
+    known = {"schema", "state_dict", "hyper_parameters", "info"}
+    if not isinstance(content, Mapping) or not known <= content.keys():
+        raise SuiteError(
+            expected="a checkpoint of this suite",
+            found="foreign weights",
+            where=where,
+            cure=f"bimamba convert {where} --to FILE.safetensors reads those",
+        )
+
+
+def network_state(
+    content: Mapping[str, Any], weights: str | None, where: str
+) -> tuple[dict[str, Any], str]:
+    """Entries of the network alone.
+
+    Args:
+        content: A checkpoint of ours.
+        weights: `ema`, `raw`, or `None` for the average where there is one.
+        where: The checkpoint, for the error.
+
+    Returns:
+        The entries by their key within the network, and which weights they are.
+
+    Raises:
+        SuiteError: The average of a run that had none.
+    """
+    averaged = "current_model_state" in content
+    if weights == "ema" and not averaged:
+        raise SuiteError(
+            expected="a checkpoint of a run with EMA",
+            found="one with the weights in training alone",
+            where=where,
+            cure="leave --weights out, or train with callbacks: EMA",
+        )
+    kind = weights or ("ema" if averaged else "raw")
+    entries = content["current_model_state" if kind == "raw" and averaged else "state_dict"]
+    prefix = "network."
+    return {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}, kind
+
+
+def to_upstream(network: Mapping[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Upstream's keys, for a network whose own differ: it has a `to_upstream_state(state)`.
+
+    Args:
+        network: Its `class_path` and `init_args`.
+        state: Its entries.
+    """
+    if not str(network["class_path"]).startswith(("lightning_modules.", "blocks.")):
+        return state  # Others have no such method, and a file should not choose what is imported.
+    from bimamba.networks import build_network
+
+    translate = getattr(build_network(network), "to_upstream_state", None)
+    return translate(state) if callable(translate) else state
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bimamba export",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", metavar="RUN|CHECKPOINT", help="a run directory (its best checkpoint) or a .ckpt"
+    )
+    parser.add_argument("--to", required=True, metavar="FILE", help=".safetensors or .pth")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw"),
+        help="the moving average or the weights in training (default: ema where there is one)",
+    )
+    parser.add_argument(
+        "--keys",
+        choices=("upstream", "suite"),
+        default="upstream",
+        help="names of the entries: the original project's, or ours where they differ",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
