@@ -1,0 +1,1 @@
+"""Image retrieval: people and places seen by several cameras, their layouts, order and pictures."""

@@ -1,0 +1,1 @@
+"""Readers of retrieval sets, one on-disk layout each."""
