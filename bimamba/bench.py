@@ -18,6 +18,7 @@ SUBJECTS = {
     "model": "Vim-Tiny beside DeiT-Tiny, training and inference; the demo network",
     "loading": "reading, decoding and augmenting photos beside timm's loader, by one worker",
     "vision": "Vim, DeiT with naive and fused attention, VMamba: time and memory over image sizes",
+    "retrieval": "ranking 20,000 queries in 200,000 images: time and memory under both protocols",
 }
 _DESCRIPTION = """\
 Times the suite beside its peers: interleaved rounds, equal threads, median of ratios. Prints

@@ -17,8 +17,9 @@ def import_wings() -> list[ModuleType]:
     wings = []
     for floor in (lightning_modules, datamodules):
         for found in pkgutil.iter_modules(floor.__path__, f"{floor.__name__}."):
+            module = importlib.import_module(found.name)  # Callbacks too, for YAMLs name them.
             if found.ispkg:
-                wings.append(importlib.import_module(found.name))
+                wings.append(module)
     return wings
 
 

@@ -6,9 +6,10 @@ another decay.
 """
 
 import difflib
+import fnmatch
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
 
 from blocks.errors import SuiteError
+from lightning_modules.layer_decay import layer_rates
 
 # State-space parameters of every mixer in blocks; their 2-D members look like weights but are not.
 _SSM_NAMES = {"A_log", "A_b_log", "A_logs", "D", "D_b", "Ds", "dt_bias", "dt_projs_bias"}
@@ -35,6 +37,11 @@ class Optimizer:
         momentum: Momentum of SGD-like optimisers.
         lr_scale_batch: Samples a step that `lr` is meant for; `null` = use `lr` as it is.
         decay_ssm_params: Decay the 2-D `A_log` too, as the published Vim and VMamba runs did.
+        decay_everything: Decay every parameter, norms and biases too, as plain AdamW does.
+        layer_decay: Factor of the learning rate from each layer to the one before it, in (0, 1];
+            the head has the full rate. For fine-tuning (0.65 to 0.9); `null` = equal rates.
+        lr_factors: Factors of the learning rate by pattern of the parameters' names, such as
+            {"network.*": 0.3}; the first pattern that fits counts.
     """
 
     name: str = "adamw"
@@ -45,6 +52,9 @@ class Optimizer:
     momentum: float = 0.9
     lr_scale_batch: int | None = 512
     decay_ssm_params: bool = False
+    decay_everything: bool = False
+    layer_decay: float | None = None
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def learning_rate(epoch: float, *, lr: float, epochs: float, schedule: Schedule)
         case "constant":
             return lr
         case "exponential":
-            return lr * schedule.gamma**epoch
+            return lr * math.pow(schedule.gamma, epoch)
         case "milestones":
             return lr * schedule.gamma ** sum(epoch >= mark for mark in schedule.milestones)
     if schedule.warmup_prefix:
@@ -143,34 +153,78 @@ def parameter_groups(network: nn.Module, optimizer: Optimizer) -> list[dict[str,
     """Splits the trainable parameters into the named groups `decay` and `no_decay`.
 
     No decay: 1-D parameters, biases, what the network's or a block's `no_weight_decay()` names,
-    and the SSM parameters. With `decay_ssm_params` the 2-D ones among the latter decay.
+    and the SSM parameters. With `decay_ssm_params` the 2-D ones among the latter decay. With
+    `layer_decay` each layer has its own two groups, `layer_0_decay` and so on.
 
     Args:
-        network: Any module.
-        optimizer: Weight decay and the choice about SSM parameters.
+        network: Any module; with `layer_decay`, one with layers, see `layer_rates`.
+        optimizer: Weight decay, layer decay and the choice about SSM parameters.
 
     Returns:
-        Two groups with `name`, `params`, `weight_decay`; an empty one is left out.
+        Groups with `name`, `params`, `weight_decay` and, with `layer_decay`, `lr_scale`; those
+        without parameters are left out.
     """
     listed = set(_listed_without_decay(network))
-    groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+    rates = None if optimizer.layer_decay is None else layer_rates(network, optimizer.layer_decay)
+    factors = _Factors(optimizer.lr_factors)
+    groups: dict[tuple[int, float, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         ssm = name.rpartition(".")[2] in _SSM_NAMES
         plain = parameter.ndim <= 1 or name.endswith(".bias")
         exempt = plain or (not optimizer.decay_ssm_params if ssm else name in listed)
-        groups["no_decay" if exempt else "decay"].append(parameter)
-    decays = {"decay": optimizer.weight_decay, "no_decay": 0.0}
-    return [
-        {"name": name, "params": params, "weight_decay": decays[name]}
-        for name, params in groups.items()
-        if params
-    ]
+        exempt = exempt and not optimizer.decay_everything
+        layer, rate = rates[name] if rates else (0, 1.0)
+        factor = factors.of(name)
+        key = layer, factor, exempt
+        if key not in groups:
+            prefix = f"layer_{layer}_" * (rates is not None) + f"times_{factor:g}_" * (factor != 1)
+            groups[key] = {
+                "name": prefix + "no_" * exempt + "decay",
+                "params": [],
+                "weight_decay": 0.0 if exempt else optimizer.weight_decay,
+            }
+            if rates is not None or factor != 1:
+                groups[key]["lr_scale"] = rate * factor
+        groups[key]["params"].append(parameter)
+    factors.check(name for name, _ in network.named_parameters())
+    return [groups[key] for key in sorted(groups)]
+
+
+class _Factors:
+    """Factors of the learning rate by pattern, see `Optimizer.lr_factors`."""
+
+    def __init__(self, factors: Mapping[str, float]) -> None:
+        self.factors = factors
+
+    def of(self, name: str) -> float:
+        """The factor of a parameter."""
+        fits = (f for pattern, f in self.factors.items() if fnmatch.fnmatchcase(name, pattern))
+        return next(fits, 1.0)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises a SuiteError for a pattern that fits no parameter."""
+        known = list(names)
+        for pattern in self.factors:
+            if not fnmatch.filter(known, pattern):
+                near = difflib.get_close_matches(pattern, known, 1, cutoff=0)
+                raise SuiteError(
+                    expected="patterns of parameter names",
+                    found=f"{pattern}, which fits none",
+                    where="model.init_args.optimizer.lr_factors",
+                    cure=f"names look like {near[0] if near else 'network.head.weight'}; "
+                    "* stands for any letters",
+                )
 
 
 def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Optimizer) -> Any:
     """Makes the optimiser through timm's factory.
+
+    Args:
+        groups: From `parameter_groups`.
+        lr: Learning rate; a group with `lr_scale` has that share of it.
+        optimizer: Name and options.
 
     Raises:
         SuiteError: timm has no optimiser of that name.
@@ -186,14 +240,16 @@ def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Opti
             cure=f"use {' or '.join(near) or 'adamw, sgd, lamb, ...'}",
         )
     options: dict[str, Any] = {"betas": optimizer.betas, "eps": optimizer.eps}
-    return create_optimizer_v2(
-        list(groups),
+    made = create_optimizer_v2(
+        [{"lr": lr * group.get("lr_scale", 1.0), **group} for group in groups],
         opt=optimizer.name,
         lr=lr,
         weight_decay=optimizer.weight_decay,
         momentum=optimizer.momentum,
         **{name: value for name, value in options.items() if value is not None},
     )
+    made.register_load_state_dict_pre_hook(_check_groups)
+    return made
 
 
 def build_scheduler(
@@ -243,7 +299,7 @@ def enforce_settings(
     Returns:
         A line for each setting that the checkpoint had otherwise.
     """
-    changes = []
+    changes: dict[str, list[str]] = {}
     for group, wanted in zip(optimizer.param_groups, settings, strict=True):
         for key, value in wanted.items():
             old = group.get(key)
@@ -251,7 +307,7 @@ def enforce_settings(
                 list(value) if isinstance(value, tuple) else value
             ):
                 name = {"initial_lr": "lr"}.get(key, key)
-                changes.append(
+                changes.setdefault(name, []).append(
                     f"{wanted['name']}.{name}: {old} in the checkpoint, {value} in the config"
                 )
             group[key] = value
@@ -263,7 +319,34 @@ def enforce_settings(
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     scheduler._last_lr = rates
-    return changes
+    return [line for lines in changes.values() for line in _shortened(lines)]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """Of one change in the groups of many layers, the first and the last."""
+    if len(lines) <= 4:
+        return lines
+    return [lines[0], f"... and so on for {len(lines) - 2} groups", lines[-1]]
+
+
+def _check_groups(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Refuses the moments of other groups, which torch would hand to the wrong parameters."""
+    stored, own = (
+        [str(group["name"]) for group in groups if "name" in group]
+        for groups in (state["param_groups"], optimizer.param_groups)
+    )
+    if stored and stored != own:
+        raise SuiteError(
+            expected=f"the {len(stored)} parameter groups of the checkpoint, {_ends(stored)}",
+            found=f"{len(own)}, {_ends(own)}",
+            where="model.init_args.optimizer",
+            cure="resume with the layer_decay and the frozen parameters of the run, or begin a new "
+            "one from its weights: --model.init_args.pretrained CHECKPOINT",
+        )
+
+
+def _ends(names: list[str]) -> str:
+    return " .. ".join(names if len(names) < 3 else (names[0], names[-1]))
 
 
 def _listed_without_decay(network: nn.Module) -> Iterator[str]:

@@ -20,7 +20,16 @@ import torch
 from safetensors.torch import save_file
 
 from blocks.errors import SuiteError
-from blocks.files import Inert, atomic_path, cache_dir, load_foreign, write_json, write_text
+from blocks.files import (
+    Inert,
+    atomic_path,
+    cache_dir,
+    load_foreign,
+    load_npz,
+    load_pickle,
+    write_json,
+    write_text,
+)
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 
@@ -272,6 +281,53 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
             result.wait()
         assert (tmp_path / "proof").exists(), attack
         (tmp_path / "proof").unlink()
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_arrays_in_dicts_are_read_from_a_pickle_of_any_protocol(
+    tmp_path: Path, protocol: int
+) -> None:
+    content = {
+        "x": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "names": np.array(["a", "bc"]),
+        "objects": np.array([{"y": np.ones(2)}, None], dtype=object),
+        "list": [np.str_("s"), np.float64(0.5)],
+    }
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(content, protocol))
+    found = load_pickle(tmp_path / "data.pkl")
+    np.testing.assert_array_equal(found["x"], content["x"])
+    assert found["names"].tolist() == ["a", "bc"] and found["list"] == ["s", 0.5]
+    np.testing.assert_array_equal(found["objects"][0]["y"], np.ones(2))
+
+
+@pytest.mark.parametrize("save_npz", [np.savez, np.savez_compressed])
+def test_an_npz_gives_its_arrays_and_dicts(tmp_path: Path, save_npz: Callable[..., None]) -> None:
+    path = tmp_path / "data.npz"
+    inner = {"S1": {"Walking 1": np.ones((4, 32, 3), np.float32)}}
+    save_npz(path, plain=np.arange(5), boxed=inner, column=np.asfortranarray(np.eye(3)))
+    found = load_npz(path)
+    assert found["plain"].tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(found["column"], np.eye(3))
+    np.testing.assert_array_equal(found["boxed"]["S1"]["Walking 1"], np.ones((4, 32, 3)))
+
+
+def test_a_hostile_npz_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    for attack, (call, name) in attacks(tmp_path / "proof").items():
+        box = np.empty((), dtype=object)
+        box[()] = {"x": call}
+        np.savez(tmp_path / "evil.npz", data=box)
+        with pytest.raises(SuiteError) as caught:
+            load_npz(tmp_path / "evil.npz")
+        assert name in str(caught.value) and not (tmp_path / "proof").exists(), attack
+
+
+def test_a_damaged_npz_is_an_error_with_advice(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.arange(100))
+    path.write_bytes(path.read_bytes()[:200])
+    for broken in (path, tmp_path / "none.npz"):
+        with pytest.raises(SuiteError, match="cure"):
+            load_npz(broken)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])

@@ -275,3 +275,15 @@ def test_only_a_cosine_can_rise() -> None:
     check_lr(1e-9, Schedule(shape="exponential"))
     with pytest.raises(SuiteError, match="would rise"):
         check_lr(1e-9, Schedule())
+
+
+def test_factors_of_the_rate_by_name() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    given = Optimizer(lr=1.0, lr_factors={"*.bias": 2.0, "0.*": 0.5}, lr_scale_batch=None)
+    groups = parameter_groups(network, given)
+    found = {g["name"]: (g.get("lr_scale", 1.0), len(g["params"])) for g in groups}
+    assert found == {"times_0.5_decay": (0.5, 1), "decay": (1.0, 1), "times_2_no_decay": (2.0, 2)}
+    made = build_optimizer(groups, 1.0, given)
+    assert sorted(group["lr"] for group in made.param_groups) == [0.5, 1, 2]
+    with pytest.raises(SuiteError, match="fits none"):
+        parameter_groups(network, Optimizer(lr_factors={"head.*": 2.0}))

@@ -22,7 +22,7 @@ from blocks import Recorded, drop_path_rates
 from blocks.errors import SuiteError
 from blocks.positions import Grid, resize_position_table
 from lightning_modules.vision.networks.intermediates import chosen_indices
-from lightning_modules.vision.networks.vision_mamba import PatchEmbed, Size
+from lightning_modules.vision.networks.patch_embed import PatchEmbed, Size
 from lightning_modules.vision.networks.vss_block import GridNorm, VSSBlock, initialise_linears
 
 

@@ -90,9 +90,8 @@ def timm_network(
 def reset_classifier(self: nn.Module, num_classes: int, *args: Any, **kwargs: Any) -> None:
     """Replaces the head as timm does, on the device of the model, and records it."""
     device = next(self.parameters()).device
-    reset: Any = type(self).reset_classifier
-    reset(self, num_classes, *args, **kwargs)
-    self.num_classes = num_classes
+    timms: Any = type(self)
+    timms.reset_classifier(self, num_classes, *args, **kwargs)
     self.to(device)
     self.__dict__["init_call"]["init_args"]["num_classes"] = num_classes
 
@@ -105,7 +104,8 @@ def adapt_state_dict(self: nn.Module, state: dict[str, Tensor]) -> dict[str, Ten
 
 def _join_the_suite(model: nn.Module, num_classes: int | None) -> None:
     """Adds to the object what our workloads ask a network for; its class stays timm's."""
-    model.num_classes = num_classes
+    if num_classes is None:
+        model.__dict__["num_classes"] = None
     for function in (reset_classifier, adapt_state_dict):
         if not type(model).__module__.startswith("lightning_modules."):
             model.__dict__[function.__name__] = MethodType(function, model)
@@ -116,7 +116,7 @@ def _join_the_suite(model: nn.Module, num_classes: int | None) -> None:
 
 
 def _write_attention_out(model: nn.Module, name: str) -> None:
-    layers = [module for module in model.modules() if hasattr(module, "fused_attn")]
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "fused_attn")]
     if not layers:
         raise SuiteError(
             expected="a model whose attention can be written out",

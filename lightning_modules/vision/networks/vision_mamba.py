@@ -11,24 +11,30 @@ The residual stream r is float32 under every precision.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.init import kaiming_uniform_, trunc_normal_, zeros_
-from torch.utils.checkpoint import checkpoint
 
-from blocks import BiMamba, DropPath, Recorded, ResidualBlock, RMSNorm, drop_path_rates
+from blocks import BiMamba, DropPath, ResidualBlock, RMSNorm, drop_path_rates
 from blocks.errors import SuiteError
-from blocks.positions import Grid, resize_position_table
+from blocks.positions import Grid
+from lightning_modules.vision.networks.class_tokens import ClassToken
+from lightning_modules.vision.networks.patch_embed import Size
+from lightning_modules.vision.networks.patch_encoder import PatchEncoder, Pool
+from lightning_modules.vision.networks.rotary_positions import RotaryPositions, rotate
+from lightning_modules.vision.networks.sequence_order import (
+    random_order,
+    random_place,
+    reversed_order,
+)
 from lightning_modules.vision.networks.upstream_vim import vim_arguments
 
-Size = int | tuple[int, int]
 
-
-class VisionMamba(Recorded, nn.Module):
+class VisionMamba(PatchEncoder):
     """Vim classifier and backbone.
 
     Args:
@@ -44,17 +50,36 @@ class VisionMamba(Recorded, nn.Module):
         bimamba_type: `v2` two directions with their own convolution and projections (the published
             models), `v1` shared ones, `none` a plain causal Mamba.
         divide_out: Halve the sum of the directions (`div2` in the published names).
-        class_token: `middle` at index M // 2, `first` at index 0, `none` averages the patches.
+        paired_layers: Give the directions to layers instead: the even one of two reads forward,
+            the odd one backward, and their outputs add up; for `bimamba_type: none`.
+        class_token: `middle` at index M // 2, `first` at 0, `double` at both ends, or `none`.
+        pool: What the head gets without class token: the `mean` (`null`), the `last` patch, each
+            patch with the `max` of their logits, or `all` of them for logits (B, M, classes).
+        pos_embed: Whether the patches get learned positions.
+        rope: Rotary positions: `none`, on the `hidden` states before each block, or on
+            `hidden_and_residual`. Class tokens are not turned.
+        rope_side: Units over which rotary positions spread the patches of a side.
         norm: `rms` (published) or `layer`.
+        norm_eps: Added to the norms' mean square.
         drop_path: Stochastic depth rate of the last block, growing linearly from 0.
         drop_rate: Dropout after the position embedding.
         init_layer_scale: Initial scale of each mixer's output; `null` = none.
+        random_class_token: In training, put the `first` class token at a random place instead.
+        shuffle_tokens: In training, scan the tokens in a random order.
+        reverse_tokens: Probability of scanning a training batch in reverse.
         backward_dt_init: `upstream` starts the backward step sizes at 0.69 as every released model
             did, `matched` in [0.001, 0.1] like the forward ones (the stable choice).
         pos_embed_resize: How tables of another size are resized: `middle_aware`, or `upstream`,
             which mistakes patch 0 for the class token as hustvl/Vim does when it fine-tunes.
+        pretrained_stride: Stride of weights to start from, where it differs from `stride`; they
+            are refused otherwise, as far as the number of their positions betrays it.
         dynamic_img_size: Accept images of any size, resizing the positions at each forward.
+        grad_checkpointing: Recompute each block in the backward pass instead of keeping its
+            activations: less memory, about a third more time.
     """
+
+    blocks_name = "layers"
+    norm_name = "norm_f"
 
     def __init__(
         self,
@@ -68,29 +93,52 @@ class VisionMamba(Recorded, nn.Module):
         d_state: int = 16,
         bimamba_type: Literal["none", "v1", "v2"] = "v2",
         divide_out: bool = True,
-        class_token: Literal["middle", "first", "none"] = "middle",
+        paired_layers: bool = False,
+        class_token: ClassToken = "middle",
+        pool: Pool | None = None,
+        pos_embed: bool = True,
+        rope: Literal["none", "hidden", "hidden_and_residual"] = "none",
+        rope_side: int = 14,
         norm: Literal["rms", "layer"] = "rms",
+        norm_eps: float = 1e-5,
         drop_path: float = 0.1,
         drop_rate: float = 0.0,
         init_layer_scale: float | None = None,
+        random_class_token: bool = False,
+        shuffle_tokens: bool = False,
+        reverse_tokens: float = 0.0,
         backward_dt_init: Literal["upstream", "matched"] = "upstream",
         pos_embed_resize: Literal["middle_aware", "upstream"] = "middle_aware",
+        pretrained_stride: int | None = None,
         dynamic_img_size: bool = False,
+        grad_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.num_classes, self.num_features, self.class_token = num_classes, dim, class_token
-        self.pos_embed_resize, self.dynamic_img_size = pos_embed_resize, dynamic_img_size
-        self.grad_checkpointing = False
-        self.patch_embed = PatchEmbed(img_size, patch_size, stride or patch_size, in_chans, dim)
-        tokens = self.patch_embed.num_patches
-        if class_token != "none":
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-            tokens += 1
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dim))
-        self.pos_drop = nn.Dropout(drop_rate)
-
-        new_norm: Callable[[int], nn.Module]
-        new_norm = RMSNorm if norm == "rms" else partial(nn.LayerNorm, eps=1e-5)
+        super().__init__(
+            img_size=img_size,
+            patch_size=patch_size,
+            stride=stride,
+            dim=dim,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            class_token=class_token,
+            pool=pool,
+            drop_rate=drop_rate,
+            pos_embed=pos_embed,
+            pos_embed_resize=pos_embed_resize,
+            pretrained_stride=pretrained_stride,
+            dynamic_img_size=dynamic_img_size,
+            grad_checkpointing=grad_checkpointing,
+        )
+        _check(depth, paired_layers, class_token, random_class_token, reverse_tokens)
+        self.paired_layers, self.random_class_token = paired_layers, random_class_token
+        self.shuffle_tokens, self.reverse_tokens = shuffle_tokens, reverse_tokens
+        self.turns_residual = rope == "hidden_and_residual"
+        self.rope = (
+            None if rope == "none" else RotaryPositions(dim, self.patch_embed.grid, rope_side)
+        )
+        new_norm: Callable[[int], Any] = partial(
+            RMSNorm if norm == "rms" else nn.LayerNorm, eps=norm_eps
+        )
         # Block l drops the output of block l - 1, so the rates are shifted by one.
         rates = [0.0, *drop_path_rates(depth, drop_path)]
         self.layers = nn.ModuleList(
@@ -110,199 +158,97 @@ class VisionMamba(Recorded, nn.Module):
         )
         self.drop_path = DropPath(rates[-1])
         self.norm_f = new_norm(dim)
-        self.head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        stage = {"num_chs": dim, "reduction": self.patch_embed.stride}
-        self.feature_info = [{**stage, "module": f"layers.{i}"} for i in range(depth)]
         self._initialise()
-
-    @property
-    def img_size(self) -> tuple[int, int]:
-        """Height and width in pixels the model was built for."""
-        return self.patch_embed.img_size
 
     @classmethod
     def from_upstream(cls, config: dict[str, Any]) -> Self:
         """Builds the model from the constructor arguments of hustvl/Vim's VisionMamba."""
         return cls(**vim_arguments(config))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classifies images.
-
-        Args:
-            images: (B, in_chans, H, W), normalised.
-
-        Returns:
-            Logits (B, num_classes).
-        """
-        return self.forward_head(self.forward_features(images))
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Final normalised tokens (B, M [+ 1], D), class token included."""
-        hidden, residual = self._embed(images), None
-        for layer in self.layers:
-            hidden, residual = self._run(layer, hidden, residual)
-        return self._finish(hidden, residual)
-
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pools the tokens of `forward_features` and applies the head.
-
-        Args:
-            tokens: (B, M [+ 1], D).
-            pre_logits: Return the pooled features (B, D) instead of logits.
-        """
-        row = self._class_row(tokens.shape[1] - (self.class_token != "none"))
-        features = tokens.mean(1) if row is None else tokens[:, row]
-        return features if pre_logits else self.head(features)
-
-    def forward_intermediates(
-        self,
-        images: Tensor,
-        indices: int | Sequence[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Any] | tuple[Tensor, list[Any]]:
-        """Outputs of chosen blocks, for dense heads (the signature is timm's).
-
-        Args:
-            images: (B, in_chans, H, W).
-            indices: Block numbers, negative from the end; an int n = the last n; `None` = all.
-            return_prefix_tokens: Also return each block's class token (B, 1, D).
-            norm: Add the residual stream and apply the final norm, else the mixer's own output.
-            stop_early: Skip the blocks after the last wanted one.
-            output_fmt: `NCHW` maps (B, D, rows, columns) or `NLC` patch tokens (B, M, D).
-            intermediates_only: Return only the list.
-
-        Returns:
-            Final tokens of `forward_features` and the list, or the list alone.
-        """
-        depth = len(self.layers)
-        if indices is None or isinstance(indices, int):
-            indices = range(depth - (indices or depth), depth)
-        wanted = [index % depth for index in indices]
-        hidden, residual = self._embed(images), None
-        grid, found = self.patch_embed.grid_of(images), []
-        for index, layer in enumerate(
-            self.layers[: max(wanted) + 1] if stop_early else self.layers
-        ):
-            hidden, residual = self._run(layer, hidden, residual)
-            if index in wanted:
-                tokens = self._finish(hidden, residual) if norm else hidden
-                patches, prefix = self._split_class_token(tokens)
-                if output_fmt == "NCHW":
-                    patches = patches.mT.reshape(*patches.mT.shape[:2], *grid)
-                found.append((patches, prefix) if return_prefix_tokens else patches)
-        return found if intermediates_only else (self._finish(hidden, residual), found)
-
-    def get_classifier(self) -> nn.Module:
-        """The head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the head by a freshly initialised one; 0 classes leave the features."""
-        self.num_classes = num_classes
-        device = self.pos_embed.device
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self._initialise_linear(self.head)
-        self.head.to(device)
-        self.init_call["init_args"]["num_classes"] = num_classes
-
-    def no_weight_decay(self) -> set[str]:
-        """Embeddings; timm and our optimiser groups read it."""
-        return {"pos_embed", "cls_token"}
+    @property
+    def depth(self) -> int:
+        """Number of blocks, as `forward_intermediates` counts them: a pair of layers is one."""
+        return len(self.layers) // (2 if self.paired_layers else 1)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Stem, blocks and final norm for layer-wise learning rates (timm's contract)."""
-        return {
-            "stem": r"^cls_token|^pos_embed|^patch_embed",
-            "blocks": [(r"^layers\.(\d+)", None), (r"^norm_f", (99999,))],
-        }
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
+        matcher = super().group_matcher(coarse)
+        if self.paired_layers:
+            # The two of a pair lie equally deep.
+            pairs = ((2 * i, 2 * i + 1, i) for i in range(self.depth))
+            layers = [(rf"^layers\.(?:{one}|{other})\.", (place,)) for one, other, place in pairs]
+            matcher["blocks"] = [*layers, matcher["blocks"][-1]]
+        return matcher
 
     def set_input_size(self, img_size: Size) -> None:
-        """Changes the image size for good, resizing the position table."""
-        old_grid = self.patch_embed.grid
-        self.patch_embed.set_size(img_size)
-        table = self._resize(self.pos_embed.detach(), old_grid, self.patch_embed.grid)
-        self.pos_embed = nn.Parameter(table)
+        """Changes the image size for good, resizing the position tables."""
+        super().set_input_size(img_size)
+        if self.rope is not None:
+            self.rope.set_grid(self.patch_embed.grid)
 
     def adapt_state_dict(
         self, state: dict[str, Tensor], grid: Grid | None = None
     ) -> dict[str, Tensor]:
-        """Fits weights of another image size to this model.
+        """Fits weights of another image size to this model; see `PatchEncoder`."""
+        adapted = super().adapt_state_dict(state, grid)
+        if self.rope is not None:
+            for name, table in self.rope.named_buffers(prefix="rope"):
+                if name in adapted and adapted[name].shape != table.shape:
+                    adapted[name] = table  # A constant of the grid, and nothing learned.
+        return adapted
 
-        Args:
-            state: Upstream or own entries; not changed.
-            grid: Patch grid they were trained on; `None` = a square one, as in every release.
+    def _start(self, images: Tensor) -> "_Stream":
+        tokens, order = self._tokens(images), None
+        grid = self.patch_embed.grid_of(images)
+        length, device = tokens.shape[1], tokens.device
+        if self.training and self.random_class_token:
+            order = random_place(length).to(device)
+            tokens = tokens[:, order]
+        if self.pos_embed is not None:
+            tokens = tokens + self._resize(self.pos_embed, self.patch_embed.grid, grid)
+        tokens = self.pos_drop(tokens)
+        for wanted, draw in (
+            (self.shuffle_tokens, random_order),
+            (self.reverse_tokens > 0, partial(reversed_order, probability=self.reverse_tokens)),
+        ):
+            if self.training and wanted:
+                step = draw(length).to(device)
+                tokens, order = tokens[:, step], step if order is None else order[step]
+        return _Stream(tokens, None, order, self._rotation(grid, order))
 
-        Returns:
-            The entries with `pos_embed` resized where its rows differ.
-        """
-        table = state.get("pos_embed")
-        if table is None or table.shape == self.pos_embed.shape:
-            return dict(state)
-        patches = table.shape[1] - (self.class_token != "none")
-        side = math.isqrt(patches)
-        if grid is None and side * side != patches:
-            raise SuiteError(
-                expected="a square grid of patches, and a row for the class token if there is one",
-                found=f"{table.shape[1]} rows",
-                where="pos_embed of the checkpoint",
-                cure="pass grid=(rows, columns), or the class_token the weights were trained with",
-            )
-        return {
-            **state,
-            "pos_embed": self._resize(table, grid or (side, side), self.patch_embed.grid),
-        }
+    def _step(self, index: int, stream: "_Stream") -> "_Stream":
+        hidden, residual, order, rotation = stream
+        if rotation is not None:
+            hidden = rotate(hidden, rotation)
+            if residual is not None and self.turns_residual:
+                residual = rotate(residual, rotation)
+        if not self.paired_layers:
+            hidden, residual = self._recompute(self.layers[index], hidden, residual)
+            return stream._replace(hidden=hidden, residual=residual)
+        h, r = self._recompute(self.layers[2 * index], hidden, residual)
+        back = None if residual is None else residual.flip(1)
+        h_back, r_back = self._recompute(self.layers[2 * index + 1], hidden.flip(1), back)
+        return stream._replace(hidden=h + h_back.flip(1), residual=r + r_back.flip(1))
 
-    def _embed(self, images: Tensor) -> Tensor:
-        grid, expected = self.patch_embed.grid_of(images), self.patch_embed.grid
-        if grid != expected and not self.dynamic_img_size:
-            raise SuiteError(
-                expected=f"images of {self.patch_embed.img_size} pixels",
-                found=f"{tuple(images.shape[-2:])}",
-                where="VisionMamba.forward",
-                cure="set img_size in data and network alike, or network dynamic_img_size: true",
-            )
-        x = self.patch_embed(images)
-        if (row := self._class_row(x.shape[1])) is not None:
-            token = self.cls_token.expand(len(x), -1, -1)
-            x = torch.cat((x[:, :row], token, x[:, row:]), dim=1)
-        embedded: Tensor = self.pos_drop(x + self._resize(self.pos_embed, expected, grid))
-        return embedded
+    def _output(self, stream: "_Stream") -> Tensor:
+        """The last mixer's output, not the residual stream: what dense heads of Vim read."""
+        return _restored(stream.hidden, stream.order)
 
-    def _run(self, layer: nn.Module, *streams: Tensor | None) -> tuple[Tensor, Tensor]:
-        checkpointed = self.grad_checkpointing and torch.is_grad_enabled()
-        run = partial(checkpoint, layer, use_reentrant=False) if checkpointed else layer
-        hidden, residual = run(*streams)
-        return hidden, residual
-
-    def _finish(self, hidden: Tensor, residual: Tensor | None) -> Tensor:
-        hidden = self.drop_path(hidden)
+    def _finish(self, stream: "_Stream") -> Tensor:
+        hidden = self.drop_path(stream.hidden)
+        residual = stream.residual
         tokens: Tensor = self.norm_f(hidden if residual is None else residual + hidden)
-        return tokens
+        return _restored(tokens, stream.order)
 
-    def _class_row(self, patches: int) -> int | None:
-        return {"middle": patches // 2, "first": 0, "none": None}[self.class_token]
-
-    def _split_class_token(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        row = self._class_row(tokens.shape[1] - 1)
-        if row is None:
-            return tokens, tokens[:, :0]
-        return torch.cat((tokens[:, :row], tokens[:, row + 1 :]), 1), tokens[:, row : row + 1]
-
-    def _resize(self, table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
-        if grid == new_grid:
-            return table
-        rows = [self._class_row(g[0] * g[1]) for g in (grid, new_grid)]
-        if self.pos_embed_resize == "upstream" and rows[0] is not None:
-            rows = [0, 0]
-        return resize_position_table(table, grid, rows[0], new_grid, rows[1])
+    def _rotation(self, grid: Grid, order: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines (L, D) in the order of the sequence; class tokens have angle 0."""
+        if self.rope is None:
+            return None
+        count = self.class_tokens.count
+        cos, sin = self.rope.rotation(grid)
+        cos = self.class_tokens.insert(cos[None], cos.new_ones(1, count, cos.shape[1]))[0]
+        sin = self.class_tokens.insert(sin[None], sin.new_zeros(1, count, sin.shape[1]))[0]
+        return (cos, sin) if order is None else (cos[order], sin[order])
 
     def _initialise(self) -> None:
         # hustvl/Vim: LeCun-normal patches, N(0, 0.02) embeddings and head, and mixer outputs
@@ -311,57 +257,48 @@ class VisionMamba(Recorded, nn.Module):
         std = math.sqrt(1 / proj.weight[0].numel()) / 0.87962566103423978
         trunc_normal_(proj.weight, std=std, a=-2 * std, b=2 * std)
         zeros_(self.patch_embed.get_parameter("proj.bias"))
-        trunc_normal_(self.pos_embed, std=0.02)
-        if self.class_token != "none":
-            trunc_normal_(self.cls_token, std=0.02)
+        self._initialise_embedding()
         for layer in self.layers:
             out = layer.get_parameter("mixer.out_proj.weight")
             kaiming_uniform_(out, a=math.sqrt(5))
             with torch.no_grad():
                 out.div_(math.sqrt(len(self.layers)))
-        self._initialise_linear(self.head)
-
-    @staticmethod
-    def _initialise_linear(head: nn.Module) -> None:
-        if isinstance(head, nn.Linear):
-            trunc_normal_(head.weight, std=0.02)
-            zeros_(head.bias)
 
 
-class PatchEmbed(nn.Module):
-    """Images (B, C, H, W) to patch tokens (B, rows * columns, D), row-major, overlap allowed."""
+class _Stream(NamedTuple):
+    """Between blocks: tokens and residual (B, L, D), the sequence's order, and angles in it."""
 
-    def __init__(
-        self, img_size: Size, patch_size: int, stride: int, in_chans: int, dim: int
-    ) -> None:
-        super().__init__()
-        self.patch_size, self.stride = patch_size, stride
-        self.set_size(img_size)
-        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=stride)
+    hidden: Tensor
+    residual: Tensor | None
+    order: Tensor | None
+    rotation: tuple[Tensor, Tensor] | None
 
-    def set_size(self, img_size: Size) -> None:
-        """Sets the image size in pixels and with it the grid."""
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if min(height, width) < self.patch_size:
-            raise SuiteError(
-                expected=f"images of at least one patch, {self.patch_size} pixels",
-                found=f"{height} x {width}",
-                where="img_size",
-                cure="enlarge img_size or choose a smaller patch_size",
-            )
-        self.img_size = (height, width)
-        self.grid = self._grid(height, width)
-        self.num_patches = self.grid[0] * self.grid[1]
 
-    def grid_of(self, images: Tensor) -> Grid:
-        """Rows and columns of patches in images (B, C, H, W)."""
-        return self._grid(images.shape[-2], images.shape[-1])
+def _restored(tokens: Tensor, order: Tensor | None) -> Tensor:
+    return tokens if order is None else tokens[:, order.argsort()]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embeds the patches."""
-        maps: Tensor = self.proj(images)
-        return maps.flatten(2).mT
 
-    def _grid(self, height: int, width: int) -> Grid:
-        rows, columns = ((size - self.patch_size) // self.stride + 1 for size in (height, width))
-        return rows, columns
+def _check(
+    depth: int, paired: bool, class_token: ClassToken, random_token: bool, reverse: float
+) -> None:
+    if paired and depth % 2:
+        raise SuiteError(
+            expected="an even depth for paired_layers",
+            found=f"{depth}",
+            where="network.init_args.depth",
+            cure="add or remove a layer; upstream leaves the last of an odd number out in silence",
+        )
+    if random_token and class_token != "first":
+        raise SuiteError(
+            expected="class_token first for random_class_token",
+            found=class_token,
+            where="network.init_args.random_class_token",
+            cure="set class_token: first; upstream ignores the option with its token in the middle",
+        )
+    if not 0 <= reverse <= 1:
+        raise SuiteError(
+            expected="a probability in 0..1",
+            found=f"{reverse}",
+            where="network.init_args.reverse_tokens",
+            cure="use 0.5 to reverse every other batch, 0 for none",
+        )

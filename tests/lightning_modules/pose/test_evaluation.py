@@ -52,7 +52,7 @@ def lifting(network: MotionAGFormer, flip: bool) -> PoseLifting:
 
 def score(module: PoseLifting, pose: Tensor, batch: dict[str, Tensor]) -> PoseScores:
     errors = make()
-    millimetres = module.millimetres(module._rooted(pose), batch)
+    millimetres = module.millimetres(module.rooted(pose), batch)
     errors.update(millimetres, *(batch[k] for k in ("target", "frame", "group", "scored")))
     return errors.compute()
 

@@ -1,0 +1,1 @@
+"""Image retrieval: networks with identity heads, their losses, and evaluation by ranking."""
