@@ -27,8 +27,17 @@ class Interrupts(Callback):
             except ValueError:  # Only the main thread may.
                 return
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signal back: Lightning tears down only what ended well."""
+        self._release()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives the signal back."""
+        self._release()
+
+    def _release(self) -> None:
         if signal.getsignal(signal.SIGINT) == self._press:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

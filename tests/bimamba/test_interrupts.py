@@ -38,6 +38,13 @@ def test_an_ordinary_press_interrupts_at_once(interrupts: Interrupts) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_run_that_failed_gives_the_signal_back() -> None:
+    found, trainer = Interrupts(), Trainer(logger=False, enable_checkpointing=False)
+    found.setup(trainer, LightningModule(), "fit")
+    found.on_exception(trainer, LightningModule(), RuntimeError())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_handler_of_somebody_else_stays(interrupts: Interrupts) -> None:
     interrupts.teardown(Trainer(logger=False, enable_checkpointing=False), LightningModule(), "fit")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
