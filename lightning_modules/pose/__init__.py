@@ -5,15 +5,21 @@ from lightning_modules.pose.networks.hybrid import HybridLifter
 from lightning_modules.pose.networks.mamba_gcn_former import MambaGCNFormer
 from lightning_modules.pose.networks.motion_agformer import MotionAGFormer
 from lightning_modules.pose.networks.posemamba import PoseMamba
+from lightning_modules.pose.pose_files import PoseFiles
 from lightning_modules.pose.pose_lifting import PoseLifting
+from lightning_modules.pose.pose_pictures import PosePictures
 from lightning_modules.pose.score_tables import PoseScoreTables
+from lightning_modules.pose.streaming import StreamingLifter
 
 __all__ = [
     "HybridLifter",
     "MambaGCNFormer",
     "MotionAGFormer",
+    "PoseFiles",
     "PoseLifting",
     "PoseLoss",
     "PoseMamba",
+    "PosePictures",
     "PoseScoreTables",
+    "StreamingLifter",
 ]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from blocks.errors import SuiteError
@@ -20,6 +21,8 @@ from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.pose.evaluation import UNITS, PoseErrors, PoseScores
 from lightning_modules.pose.flipping import flipped
 from lightning_modules.pose.losses import PoseLoss
+from lightning_modules.pose.pose_files import PoseFiles
+from lightning_modules.pose.pose_pictures import PosePictures
 from lightning_modules.pose.score_tables import PoseScoreTables
 from lightning_modules.workload import Batch, Stage, Workload
 
@@ -82,14 +85,16 @@ class PoseLifting(Workload):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Poses (B, T, 17, 3) in normalised units, root at the origin if `root_relative`."""
-        return {"pose": self._rooted(self(batch["keypoints"]))}
+        return {"pose": self.rooted(self(batch["keypoints"]))}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Tables of scores, unless the trainer has its own or only tries things."""
+        """Tables, pictures and files, unless the trainer has its own or only tries things."""
         if getattr(self.trainer, "fast_dev_run", False):
             return []
         present = {type(callback) for callback in getattr(self.trainer, "callbacks", ())}
-        return [c for c in (PoseScoreTables(),) if type(c) not in present]
+        predicts = self.trainer.state.fn == TrainerFn.PREDICTING
+        own = (PoseFiles(),) if predicts else (PoseScoreTables(), PosePictures())
+        return [callback for callback in own if type(callback) not in present]
 
     def adopt_data(self, info: dict[str, Any]) -> None:
         """Makes room for the errors of every frame of the evaluated split."""
@@ -129,7 +134,7 @@ class PoseLifting(Workload):
             named = {f"train/{name}": term for name, term in terms.items()}
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(pose), sync_dist=True)
             return {"loss": loss}
-        prediction = self.millimetres(self._rooted(pose), batch)
+        prediction = self.millimetres(self.rooted(pose), batch)
         errors = self._errors(stage)
         assert errors is not None
         errors.update(prediction, batch["target"], batch["frame"], batch["group"], batch["scored"])
@@ -154,14 +159,15 @@ class PoseLifting(Workload):
         half = (width / 2).view(-1, 1, 1, 1)
         centre = torch.stack((torch.ones_like(width), height / width, torch.zeros_like(width)), 1)
         pixels = ((pose.double() + centre[:, None, None]) * half).float()
-        factor: Tensor = batch["factor"].double()[..., None, None]
-        return pixels.double() * factor
+        out: Tensor = pixels.double() * batch["factor"].double()[..., None, None]
+        return out
 
     def _errors(self, stage: Stage) -> PoseErrors | None:
         found = dict(self.errors.named_children()).get(stage)
         return found if isinstance(found, PoseErrors) else None
 
-    def _rooted(self, pose: Tensor) -> Tensor:
+    def rooted(self, pose: Tensor) -> Tensor:
+        """Poses (B, T, 17, 3) with their root at the origin, if `root_relative`."""
         if not self.root_relative:
             return pose
         pose = pose.clone()

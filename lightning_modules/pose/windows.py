@@ -50,14 +50,32 @@ def lift_in_windows(
         return lift(keypoints[_reflected(frames, length)].unsqueeze(0))[0, :frames]
     starts = window_starts(frames, length, stride)
     clips = lift(torch.stack([keypoints[s : s + length] for s in starts]))
-    ramp = torch.arange(1, length + 1, device=clips.device, dtype=clips.dtype)
-    weight = torch.minimum(ramp, ramp.flip(0)).view(-1, 1, 1)
-    total = clips.new_zeros((frames, *clips.shape[2:]))
-    weights = clips.new_zeros((frames, 1, 1))
-    for start, clip in zip(starts, clips, strict=True):
-        total[start : start + length] += weight * clip
-        weights[start : start + length] += weight
-    return total / weights
+    frames_of_clips = torch.tensor(starts).unsqueeze(1) + torch.arange(length)
+    return blended(clips, frames_of_clips.to(clips.device))[0]
+
+
+def blended(clips: Tensor, frame: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One sequence of clips that overlap: for each frame the weighted mean of what they say.
+
+    Args:
+        clips: (B, T, ...).
+        frame: Number of each frame in the sequence, (B, T).
+        valid: Which frames count, (B, T); all if left out.
+
+    Returns:
+        What each frame is, (N, ...), and the numbers of the frames in order, (N,).
+    """
+    ramp = torch.arange(1, clips.shape[1] + 1, device=clips.device, dtype=clips.dtype)
+    weight = torch.minimum(ramp, ramp.flip(0)).expand(frame.shape)
+    clips, weight, frame = clips.flatten(0, 1), weight.flatten(), frame.flatten()
+    if valid is not None:
+        keep = valid.flatten()
+        clips, weight, frame = clips[keep], weight[keep], frame[keep]
+    frames, place = torch.unique(frame, return_inverse=True)
+    weight = weight.view(-1, *[1] * (clips.ndim - 1))
+    total = clips.new_zeros((len(frames), *clips.shape[1:])).index_add_(0, place, weight * clips)
+    weights = weight.new_zeros((len(frames), *weight.shape[1:])).index_add_(0, place, weight)
+    return total / weights, frames
 
 
 def _reflected(frames: int, length: int) -> Tensor:
