@@ -28,6 +28,10 @@ demo-vision: $(STAMP) ## the same for Vim, SS2D and ViT, and one table of the th
 	$(foreach name,$(RIVALS),$(BIN)/bimamba fit --config configs/demo/$(name).yaml &&) \
 	$(BIN)/bimamba compare $(addprefix runs/demo_,$(RIVALS)) --output runs/demo_vision_rivals
 
+demo-retrieval: $(STAMP) ## persons before other cameras: ranked lists, and a table of five networks (12 minutes)
+	$(BIN)/bimamba fit --config configs/demo/retrieval.yaml
+	$(BIN)/bimamba ablate configs/ablation/retrieval_demo.yaml
+
 demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data
 	$(BIN)/bimamba fit --config $<
 

@@ -4,18 +4,27 @@ The checkpoint keeps the epoch and the samples seen in it by all processes toget
 order survives another number of workers and of processes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
 
-from datamodules.sampling import TrainSampler
+from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
 
 
 class ResumableDataModule(LightningDataModule):
-    """Base of datamodules that train with a `TrainSampler`; hand each new one to `resumed`."""
+    """Base of datamodules that train with a `TrainSampler`; hand each new one to `resumed`.
 
-    def __init__(self) -> None:
+    Args:
+        num_workers: Loader processes per training process.
+        pin_memory: Page-locked batches, for faster copies to a CUDA device.
+    """
+
+    def __init__(self, num_workers: int, pin_memory: bool) -> None:
         super().__init__()
+        self.num_workers, self.pin_memory = num_workers, pin_memory
         self._samples_per_step = 0
         self._position: tuple[int, int] | None = None
 
@@ -46,3 +55,27 @@ class ResumableDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remembers the position for the next training order."""
         self._position = state_dict["epoch"], state_dict["samples"]
+
+    def _loader(
+        self,
+        reader: Any,
+        transform: Callable[..., Any],
+        sampler: TrainSampler | EvalSampler,
+        batch_size: int,
+        drop_last: bool = False,
+    ) -> DataLoader[dict[str, Any]]:
+        return DataLoader(
+            SeededDataset(reader, transform, global_seed()),
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            drop_last=drop_last,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes; a datamodule without a Trainer is alone."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

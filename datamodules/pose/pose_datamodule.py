@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
@@ -13,7 +12,7 @@ from datamodules.pose.clip_reader import ClipFolderReader, ClipReader
 from datamodules.pose.pose_info import PoseInfo
 from datamodules.pose.transforms import NO_AUGMENT, ClipTransform, PoseAugment
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
+from datamodules.sampling import EvalSampler, TrainSampler, global_seed
 
 Batch = dict[str, Any]
 Reader = ClipReader | ClipFolderReader
@@ -75,7 +74,7 @@ class PoseDataModule(ResumableDataModule):
         num_workers: int,
         pin_memory: bool,
     ) -> None:
-        super().__init__()
+        super().__init__(num_workers, pin_memory)
         for name, value in (("num_frames", num_frames), ("train_stride", train_stride)):
             if value < 1 + (name == "num_frames" and add_velocity):
                 raise SuiteError(
@@ -91,7 +90,6 @@ class PoseDataModule(ResumableDataModule):
         self.augment = augment
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
-        self.num_workers, self.pin_memory = num_workers, pin_memory
         self._train: Reader | None = None
         self._eval: ClipReader | None = None
         self._info: PoseInfo | None = None
@@ -172,27 +170,3 @@ class PoseDataModule(ResumableDataModule):
         return ClipTransform(
             self.skeleton, self.input, self.root_relative, self.add_velocity, augment
         )
-
-    def _loader(
-        self,
-        reader: Reader,
-        transform: ClipTransform,
-        sampler: TrainSampler | EvalSampler,
-        batch_size: int,
-        drop_last: bool = False,
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            SeededDataset(reader, transform, global_seed()),
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            drop_last=drop_last,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of processes; a datamodule without a Trainer is alone."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size

@@ -14,7 +14,7 @@ from blocks.errors import SuiteError
 from datamodules.info import digest
 from datamodules.inspection import Progress, Remark, remark_of
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
+from datamodules.sampling import EvalSampler, TrainSampler, global_seed
 from datamodules.vision.digits import generate_digits
 from datamodules.vision.image_conversion import Form, convert_images
 from datamodules.vision.image_info import ImageInfo
@@ -110,12 +110,11 @@ class ImageNetDataModule(ResumableDataModule):
         predict_root: str | None = None,
         pin_memory: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(num_workers, pin_memory)
         self.root = root
         self.img_size = img_size
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size or batch_size
-        self.num_workers = num_workers
         self.layout = layout
         self.train_files, self.val_files = train_files, val_files
         self.strict_classes = strict_classes
@@ -128,7 +127,6 @@ class ImageNetDataModule(ResumableDataModule):
         self.mean = mean
         self.std = std
         self.predict_root = predict_root
-        self.pin_memory = pin_memory
         self._info: ImageInfo | None = None
 
     @property
@@ -251,7 +249,7 @@ class ImageNetDataModule(ResumableDataModule):
         else:
             transform = train_transform(self.augment, self.img_size, self.mean, self.std)
         sampler = self.resumed(sampler, batch_size)
-        return self._loader(self._train, transform, sampler, batch_size, drop_last=True)
+        return self._loader(self._train, OnImage(transform), sampler, batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation image once, in order."""
@@ -265,7 +263,9 @@ class ImageNetDataModule(ResumableDataModule):
                 cure="evaluate on fewer devices",
             )
         sampler = EvalSampler(len(self._eval), rank=rank, world=world)
-        return self._loader(self._eval, self._eval_transform(), sampler, self.val_batch_size)
+        return self._loader(
+            self._eval, OnImage(self._eval_transform()), sampler, self.val_batch_size
+        )
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The validation images."""
@@ -275,36 +275,12 @@ class ImageNetDataModule(ResumableDataModule):
         """The images below `predict_root`, or the validation images."""
         return self.val_dataloader()
 
-    def _loader(
-        self,
-        reader: ImageReader,
-        transform: Callable[..., torch.Tensor],
-        sampler: TrainSampler | EvalSampler,
-        batch_size: int,
-        drop_last: bool = False,
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            SeededDataset(reader, OnImage(transform), global_seed()),
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            drop_last=drop_last,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
     def _eval_transform(self) -> Callable[..., torch.Tensor]:
         return eval_transform(self.img_size, self.crop_pct, self.mean, self.std, self.interpolation)
 
     def _layout(self) -> LayoutName | Literal["auto"]:
         """The embedded digits are a folder, whatever layout is asked for."""
         return self.layout if self.root is not None else "folder"
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of processes; a datamodule without a Trainer is alone."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
 
     def _describe(self, root: Path, images: LabelledImages) -> ImageInfo:
         start = len(str(root)) + 1

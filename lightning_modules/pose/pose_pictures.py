@@ -1,16 +1,16 @@
 """Pictures of a lifter at work: what it saw, what it said, what was true."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
 from blocks.geometry.skeleton import Skeleton
+from lightning_modules.evaluation_pictures import EvaluationPictures
 from lightning_modules.media import log_media
 from lightning_modules.pose.drawing import SkeletonAxes, bone_colours, bounds
 from lightning_modules.pose.pose_clip import MILLIMETRES, Array, PoseClip
@@ -41,7 +41,7 @@ class ShownClip:
     truth: Array
 
 
-class PosePictures(Callback):
+class PosePictures(EvaluationPictures):
     """Draws `pictures/{val,test}_poses.png`; after a test also `poses/test.html`, which plays.
 
     The clips are spread over the split, and the same on any number of processes.
@@ -52,7 +52,7 @@ class PosePictures(Callback):
     """
 
     def __init__(self, clips: int = 5, every_seconds: float = 60.0) -> None:
-        super().__init__()
+        super().__init__(every_seconds)
         if clips < 1:
             raise SuiteError(
                 expected="at least one clip",
@@ -60,59 +60,12 @@ class PosePictures(Callback):
                 where="PosePictures, clips",
                 cure="correct it",
             )
-        self.clips, self.every_seconds = clips, every_seconds
-        self._drawn = time.monotonic()
+        self.clips = clips
         self._kept: list[ShownClip] = []
         self._stride = 1
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
+    def _forget(self, module: LightningModule) -> None:
         self._kept, self._stride = [], 1
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
-        self._kept, self._stride = [], 1
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keeps some clips."""
-        if not trainer.sanity_checking:
-            self._collect(pl_module, outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keeps some clips."""
-        self._collect(pl_module, outputs, batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws now and then while training, always in `validate`."""
-        due = time.monotonic() - self._drawn > self.every_seconds
-        # Clocks of processes differ, and drawing takes all of them.
-        due = trainer.strategy.broadcast(due)
-        if not trainer.sanity_checking and (due or trainer.state.fn == "validate"):
-            self._draw(trainer, pl_module, "val")
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last validation."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the test and writes the page that plays it."""
-        self._draw(trainer, pl_module, "test")
 
     def _collect(self, module: LightningModule, outputs: Any, batch: dict[str, Any]) -> None:
         """Keeps every `_stride`-th clip."""
@@ -130,7 +83,6 @@ class PosePictures(Callback):
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         kept, _ = thinned(gathered(trainer, self._kept), 2 * self.clips)
         kept.sort(key=lambda clip: clip.index)
-        self._drawn = time.monotonic()
         if not trainer.is_global_zero or not kept:
             return
         count = min(self.clips, len(kept))

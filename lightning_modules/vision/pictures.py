@@ -1,22 +1,22 @@
 """Pictures of a classifier at work: a grid of validation images and the confusion matrix."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from blocks.files import atomic_path
+from lightning_modules.evaluation_pictures import EvaluationPictures
 from lightning_modules.media import log_media
 from lightning_modules.workload import Workload
 
 _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
 
-class ClassificationPictures(Callback):
+class ClassificationPictures(EvaluationPictures):
     """Draws `pictures/{val,test}_grid.png` and `_confusion.png` in the run directory.
 
     Args:
@@ -25,64 +25,14 @@ class ClassificationPictures(Callback):
     """
 
     def __init__(self, images: int = 40, every_seconds: float = 60.0) -> None:
-        super().__init__()
-        self.images, self.every_seconds = images, every_seconds
-        self._drawn = time.monotonic()
+        super().__init__(every_seconds)
+        self.images = images
         self._shown: list[tuple[Tensor, int, int, float]] = []
         self._seen = 0
         self._wanted: set[int] = set()
         self._confusion = torch.zeros(0, 0, dtype=torch.long)
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
-        self._reset(pl_module)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
-        self._reset(pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts predictions and keeps images for the grid."""
-        if not trainer.sanity_checking:
-            self._collect(outputs["logits"], batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts predictions and keeps images for the grid."""
-        self._collect(outputs["logits"], batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws now and then while training, always in `validate`."""
-        due = time.monotonic() - self._drawn > self.every_seconds
-        # Clocks of processes differ, and drawing takes all of them.
-        due = trainer.strategy.broadcast(due)
-        if not trainer.sanity_checking and (due or trainer.state.fn == "validate"):
-            self._draw(trainer, pl_module, "val")
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last validation."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the test."""
-        self._draw(trainer, pl_module, "test")
-
-    def _reset(self, module: LightningModule) -> None:
+    def _forget(self, module: LightningModule) -> None:
         assert isinstance(module, Workload)
         classes = len(module.info["class_names"])
         self._shown = []
@@ -92,7 +42,8 @@ class ClassificationPictures(Callback):
         self._seen, self._wanted = 0, {i * size // count for i in range(count)}
         self._confusion = torch.zeros(classes, classes, dtype=torch.long, device=module.device)
 
-    def _collect(self, logits: Tensor, batch: dict[str, Any]) -> None:
+    def _collect(self, module: LightningModule, outputs: Any, batch: dict[str, Any]) -> None:
+        logits: Tensor = outputs["logits"]
         labels, classes = batch["label"], len(self._confusion)
         known = labels >= 0
         guesses = logits.argmax(1)
@@ -110,7 +61,6 @@ class ClassificationPictures(Callback):
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         assert isinstance(module, Workload)
         confusion = trainer.strategy.reduce(self._confusion, reduce_op="sum")
-        self._drawn = time.monotonic()
         if not trainer.is_global_zero or not self._shown:
             return
         names = [str(name) for name in module.info["class_names"]]

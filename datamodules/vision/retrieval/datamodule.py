@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
 from datamodules.info import digest
 from datamodules.inspection import Progress, Remark, remark_of
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
+from datamodules.sampling import EvalSampler, TrainSampler, global_seed
 from datamodules.vision.retrieval.augment import (
     HALF,
     OnView,
@@ -109,7 +108,7 @@ class RetrievalDataModule(ResumableDataModule):
         std: tuple[float, float, float] = HALF,
         pin_memory: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(num_workers, pin_memory)
         self.root = root
         self.layout: Literal["auto"] | RetrievalLayoutName = layout
         self.direction = direction
@@ -122,11 +121,9 @@ class RetrievalDataModule(ResumableDataModule):
         self.instances = instances
         self.sampler = sampler
         self.val_batch_size = val_batch_size or batch_size
-        self.num_workers = num_workers
         self.augment = augment
         self.mean = mean
         self.std = std
-        self.pin_memory = pin_memory
         self._info: RetrievalInfo | None = None
 
     @property
@@ -272,30 +269,6 @@ class RetrievalDataModule(ResumableDataModule):
             return ViewSampler(identities, columns["view"], **place)
         cameras = columns["camera"] if name == "balanced" else None
         return PKSampler(identities, cameras=cameras, **place)
-
-    def _loader(
-        self,
-        reader: RecordReader,
-        transform: OnView,
-        sampler: TrainSampler | EvalSampler,
-        batch_size: int,
-        drop_last: bool = False,
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            SeededDataset(reader, transform, global_seed()),
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            drop_last=drop_last,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of processes; a datamodule without a Trainer is alone."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
 
     def _describe(self, listing: Listing, identities: int) -> RetrievalInfo:
         home = listing.home

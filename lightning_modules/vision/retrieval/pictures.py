@@ -1,17 +1,17 @@
 """Ranked lists: some queries, each beside the gallery images that came first."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from blocks.files import atomic_path
+from lightning_modules.evaluation_pictures import EvaluationPictures
 from lightning_modules.media import log_media
 from lightning_modules.vision.retrieval.distances import FeatureDistances
 from lightning_modules.vision.retrieval.metric import Collected
@@ -21,7 +21,7 @@ _RIGHT, _WRONG, _QUERY = "#1a7f37", "#c62828", "#4a5259"
 _HEIGHT_PX = 160
 
 
-class RankedLists(Callback):
+class RankedLists(EvaluationPictures):
     """Draws `pictures/{val,test}_ranked.png` in the run directory.
 
     A row is a query and the first gallery images, framed green where the identity is right and red
@@ -34,62 +34,18 @@ class RankedLists(Callback):
     """
 
     def __init__(self, queries: int = 8, gallery: int = 10, every_seconds: float = 60.0) -> None:
-        super().__init__()
-        self.queries, self.gallery, self.every_seconds = queries, gallery, every_seconds
-        self._drawn = time.monotonic()
+        super().__init__(every_seconds)
+        self.queries, self.gallery = queries, gallery
         self._paths: dict[int, str] = {}
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
+    def _forget(self, module: LightningModule) -> None:
         self._paths = {}
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the last epoch."""
-        self._paths = {}
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Remembers where the images are."""
+    def _collect(self, module: LightningModule, outputs: Any, batch: dict[str, Any]) -> None:
         self._paths |= zip(batch["index"].tolist(), batch["path"], strict=True)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Remembers where the images are."""
-        self._paths |= zip(batch["index"].tolist(), batch["path"], strict=True)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws now and then while training, always in `validate`."""
-        due = time.monotonic() - self._drawn > self.every_seconds
-        # Processes must agree, for they draw together.
-        due = trainer.strategy.broadcast(due)
-        if not trainer.sanity_checking and (due or trainer.state.fn == "validate"):
-            self._draw(trainer, pl_module, "val")
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last validation."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the test."""
-        self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         assert isinstance(module, Workload)
-        self._drawn = time.monotonic()
         paths = self._paths
         if trainer.world_size > 1:
             gathered: list[dict[int, str]] = [{} for _ in range(trainer.world_size)]
