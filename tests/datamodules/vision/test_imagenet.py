@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from blocks.errors import SuiteError
 from datamodules.vision import Augment, ImageNetDataModule
 from datamodules.vision.miniatures import write_flat_layout, write_folder_layout
+from datamodules.vision.transforms import OnImage
 from tests.datamodules.vision.layouts_on_disk import WRITERS, expected, written
 
 
@@ -138,7 +139,7 @@ def test_policy_none_trains_on_what_evaluation_sees(tmp_path: Path) -> None:
     once, again = (next(iter(data.train_dataloader())) for _ in range(2))
     assert torch.equal(once["image"], again["image"])
     place = once["index"].tolist().index(0)
-    loader = data._loader(data._train, data._eval_transform(), None, 15)
+    loader = data._loader(data._train, OnImage(data._eval_transform()), None, 15)
     assert torch.equal(once["image"][place], loader.dataset[0]["image"])
 
 
