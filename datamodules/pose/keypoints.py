@@ -1,5 +1,7 @@
 """Your own 2-D joints, to be lifted: overlapping windows over videos of any length."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ class KeypointsDataModule(LightningDataModule):
                 cure="train on Human36MDataModule or MPIINF3DHPDataModule: joints have no truth",
             )
         tracks = [track for path in _files(Path(self.root)) for track in self._read(path)]
-        self._windows = WindowReader(tracks, self.num_frames, self.stride)
+        self._windows = WindowReader(_named_apart(tracks), self.num_frames, self.stride)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Every window once, in order."""
@@ -147,6 +149,17 @@ class KeypointsDataModule(LightningDataModule):
                 cure="call setup('predict') first, or let a Trainer do it",
             )
         return self._windows
+
+
+def _named_apart(tracks: list[Track]) -> list[Track]:
+    """Numbers tracks of the same name, as those of a.json and a.npz: a name stands for a person."""
+    seen: Counter[str] = Counter()
+    found = []
+    for track in tracks:
+        seen[track.name] += 1
+        number = seen[track.name]
+        found.append(track if number == 1 else replace(track, name=f"{track.name}-{number}"))
+    return found
 
 
 class WindowReader:

@@ -125,6 +125,22 @@ class PoseLifting(Workload):
                 cure=f"set it to {given}, or data.init_args to clips the network was built for",
             )
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint that was trained on another order of joints.
+
+        Raises:
+            SuiteError: The skeletons differ.
+        """
+        trained, given = (i.get("skeleton") for i in (checkpoint.get("info", {}), self.info))
+        if trained and given and trained != given:
+            raise SuiteError(
+                expected=f"joints in the order of {trained}, on which the checkpoint was trained",
+                found=f"data in the order of {given}",
+                where="bimamba with this checkpoint and this data",
+                cure="use a checkpoint trained on the data's joints",
+            )
+        super().on_load_checkpoint(checkpoint)
+
     def _shared_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         pose = self(batch["keypoints"])
         terms = self.loss_terms.terms(pose.float(), batch["pose"])

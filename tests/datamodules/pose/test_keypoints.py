@@ -143,3 +143,12 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: str, par
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="folders of OpenPose"):
         predicting(tmp_path)
+
+
+def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
+    joints = np.concatenate((np.full((5, 17, 2), 100.0), np.ones((5, 17, 1))), -1)
+    np.save(tmp_path / "walk.npy", joints)
+    np.savez(tmp_path / "walk.npz", keypoints=joints)
+    data = KeypointsDataModule(str(tmp_path), (1000, 1000), joints="h36m", num_frames=9)
+    data.setup("predict")
+    assert sorted(data.info.groups) == ["walk", "walk-2"]

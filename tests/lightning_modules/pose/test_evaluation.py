@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from blocks.errors import SuiteError
 from blocks.geometry.skeleton import H36M
 from lightning_modules.pose import MotionAGFormer, PoseLifting
 from lightning_modules.pose.evaluation import PoseErrors, PoseScores
@@ -140,3 +141,9 @@ def test_the_mirror_image_equals_the_originals() -> None:
     moving = torch.randn(2, 17, 5)
     assert torch.equal(flipped(flipped(moving, H36M), H36M), moving)
     assert torch.equal(flipped(moving, H36M)[:, 0, 3], -moving[:, 0, 3])
+
+
+def test_a_checkpoint_of_another_skeleton_is_refused() -> None:
+    module = lifting(network(), False)
+    with pytest.raises(SuiteError, match="order of mpi_inf_3dhp"):
+        module.on_load_checkpoint({"info": {"skeleton": "mpi_inf_3dhp"}})
