@@ -41,6 +41,7 @@ class ForwardCost:
                 lambda _, args, options: self._remember(args, options), with_kwargs=True
             )
             self._stop = handle.remove
+            self._watch_features(network)
             return
 
         # A hook would be compiled in, and its removal compile everything once more.
@@ -50,6 +51,26 @@ class ForwardCost:
 
         network._compiled_call_impl = call
         self._stop = lambda: setattr(network, "_compiled_call_impl", compiled)
+
+    def _watch_features(self, network: nn.Module) -> None:
+        """A backbone may be asked for features alone; the whole of it takes the same input."""
+        features: Callable[..., Any] | None = getattr(network, "forward_features", None)
+        if features is None:
+            return
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._remember(args, options)
+            return features(*args, **options)
+
+        remove_hook = self._stop
+        network.__dict__["forward_features"] = call
+
+        def stop() -> None:
+            del network.__dict__["forward_features"]
+            if remove_hook is not None:
+                remove_hook()
+
+        self._stop = stop
 
     def count(self, batch_size: int, context: AbstractContextManager[Any]) -> None:
         """Counts what was remembered; does nothing a second time.

@@ -141,6 +141,28 @@ def test_counts_a_compiled_network_without_compiling_it_anew(tmp_path: Path) -> 
     assert cost_of.macs == 8
 
 
+class Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.forward_features(x))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_backbone_asked_for_features_alone_is_counted_whole(whole: bool) -> None:
+    network, cost_of = Backbone(), ForwardCost()
+    cost_of.watch(network)
+    (network if whole else network.forward_features)(torch.ones(6, 4))
+    assert "forward_features" not in network.__dict__ and not network._forward_pre_hooks
+    cost_of.count(6, nullcontext())
+    assert cost_of.macs == 4 * 8 + 8 * 2
+
+
 def test_training_goes_on_the_same_whether_macs_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
