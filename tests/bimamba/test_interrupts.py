@@ -14,6 +14,14 @@ class PressesWhenFreed:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def _pythons_own_handler() -> Iterator[None]:
+    """Lightning ignores the signal after an interrupt: an earlier run in this process may have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
     found = Interrupts()
