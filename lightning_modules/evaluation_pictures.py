@@ -1,12 +1,13 @@
 """When pictures of an evaluation are drawn: now and then while training, always at the end."""
 
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class EvaluationPictures(Callback):
+class EvaluationPictures(Callback, ABC):
     """Base of callbacks that collect samples of an evaluation and draw them afterwards.
 
     A subclass defines `_forget`, `_collect` and `_draw`. All processes enter `_draw` together, so
@@ -21,17 +22,17 @@ class EvaluationPictures(Callback):
         self.every_seconds = every_seconds
         self._drawn = time.monotonic()
 
+    @abstractmethod
     def _forget(self, module: LightningModule) -> None:
         """Starts a new evaluation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _collect(self, module: LightningModule, outputs: Any, batch: Any) -> None:
         """Takes what it wants of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Writes the pictures of `val` or `test`."""
-        raise NotImplementedError
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the last epoch."""
