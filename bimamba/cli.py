@@ -102,6 +102,7 @@ class SuiteCLI(LightningCLI):
     execute: ClassVar[bool] = True
     run_directory: Path
     checkpoint: str | None
+    interrupts: Interrupts
     resumed_step: int
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -225,9 +226,16 @@ class SuiteCLI(LightningCLI):
         kwargs = {"default_root_dir": directory, "enable_model_summary": False, **kwargs}
         kwargs["logger"] = run_loggers(given.logger, self.run_directory, self.resumed_step)
         progress = _progress(given.enable_progress_bar)
+        self.interrupts = Interrupts()
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         callbacks = list(given.callbacks or [])
-        own = [progress, ScanReport(), NonFiniteGuard(), Interrupts(), *self._files_of_a_run(given)]
+        own = [
+            progress,
+            ScanReport(),
+            NonFiniteGuard(),
+            self.interrupts,
+            *self._files_of_a_run(given),
+        ]
         if given.enable_model_summary is not False:
             own.append(ArchitectureTable())
         present = {type(callback) for callback in callbacks}
@@ -262,7 +270,8 @@ class SuiteCLI(LightningCLI):
             return
         failed = True
         try:
-            super()._run_subcommand(subcommand)
+            with self.interrupts.listening():
+                super()._run_subcommand(subcommand)
             failed = False
         finally:
             finish_loggers(self.trainer, failed=failed)

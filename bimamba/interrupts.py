@@ -6,10 +6,12 @@ the next batch if the first raise came to nothing.
 """
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 
 
 class Interrupts(Callback):
@@ -19,27 +21,21 @@ class Interrupts(Callback):
         super().__init__()
         self._pressed = False
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listens, unless somebody has a handler of their own (or this is no main thread)."""
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            try:
-                signal.signal(signal.SIGINT, self._press)
-            except ValueError:  # Only the main thread may.
-                return
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listens, unless somebody has a handler of their own (or this is no main thread).
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Gives the signal back: Lightning tears down only what ended well."""
-        self._release()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signal back."""
-        self._release()
-
-    def _release(self) -> None:
-        if signal.getsignal(signal.SIGINT) == self._press:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        This goes around the whole run, not into `setup` and `teardown`: Lightning puts back every
+        handler it found at its start, after all hooks have been called.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler or not self._listen():
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def on_train_batch_start(self, *_: Any) -> None:  # noqa: D102
         self._raise_again()
@@ -52,6 +48,13 @@ class Interrupts(Callback):
 
     def on_predict_batch_start(self, *_: Any) -> None:  # noqa: D102
         self._raise_again()
+
+    def _listen(self) -> bool:
+        try:
+            signal.signal(signal.SIGINT, self._press)
+        except ValueError:  # Only the main thread may.
+            return False
+        return True
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         self._pressed = True

@@ -2,11 +2,13 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from lightning.pytorch import LightningModule, Trainer
 
 from bimamba.interrupts import Interrupts
+from bimamba.main import main
+from tests.demo import TINY
 
 
 class PressesWhenFreed:
@@ -14,21 +16,11 @@ class PressesWhenFreed:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.fixture(autouse=True)
-def _pythons_own_handler() -> Iterator[None]:
-    """Lightning ignores the signal after an interrupt: an earlier run in this process may have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
     found = Interrupts()
-    trainer, module = Trainer(logger=False, enable_checkpointing=False), LightningModule()
-    found.setup(trainer, module, "fit")
-    yield found
-    found.teardown(trainer, module, "fit")
+    with found.listening():
+        yield found
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -46,18 +38,19 @@ def test_an_ordinary_press_interrupts_at_once(interrupts: Interrupts) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_run_that_failed_gives_the_signal_back() -> None:
-    found, trainer = Interrupts(), Trainer(logger=False, enable_checkpointing=False)
-    found.setup(trainer, LightningModule(), "fit")
-    found.on_exception(trainer, LightningModule(), RuntimeError())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_handler_of_somebody_else_stays(interrupts: Interrupts) -> None:
-    interrupts.teardown(Trainer(logger=False, enable_checkpointing=False), LightningModule(), "fit")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def test_a_handler_of_somebody_else_stays() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        interrupts.setup(Trainer(logger=False), LightningModule(), "fit")
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        with Interrupts().listening():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_failed_gives_the_signal_back(tmp_path: Path) -> None:
+    """Lightning puts back the handlers of its start even after an error."""
+    before = signal.getsignal(signal.SIGINT)
+    words = ["--model.init_args.optimizer.lr", "1e30", "--trainer.max_epochs", "3"]
+    words += ["--model.init_args.schedule.warmup_epochs", "0", "--output", str(tmp_path)]
+    assert main(["fit", *TINY, *words]) == 2
+    assert signal.getsignal(signal.SIGINT) is before
