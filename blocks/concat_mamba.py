@@ -32,6 +32,7 @@ from blocks.mamba import (
     select,
     zero_padding,
 )
+from blocks.mlp import Mlp
 from blocks.scan.dispatch import selective_scan
 from blocks.upstream import renamed
 
@@ -156,7 +157,7 @@ class BidirectionalMambaBlock(nn.Module):
         self.mixer_backward = ConcatMamba(dim, d_state, d_conv, expand, dt_rank)
         self.fusion_proj = nn.Linear(2 * dim, dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = _MLP(dim, int(mlp_ratio * dim), dropout)
+        self.mlp = Mlp(dim, int(mlp_ratio * dim), dropout)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
@@ -214,21 +215,6 @@ class BidirectionalMambaBlock(nn.Module):
                 cure='move the padding to the end, or build the block with padding="upstream"',
             )
         return (~padding_mask).sum(-1)
-
-
-class _MLP(nn.Module):
-    """Linear, GELU, linear, with dropout after both; keys `fc1.*`, `fc2.*`."""
-
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(F.gelu(self.fc1(x)))
-        out: Tensor = self.dropout(self.fc2(hidden))
-        return out
 
 
 def _blank(x: Tensor, padding_mask: Tensor | None) -> Tensor:

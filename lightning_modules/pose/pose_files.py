@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
+from lightning_modules.gathering import gathered
 from lightning_modules.pose.animation import write_animation
 from lightning_modules.pose.pose_clip import IMAGE_UNIT, MILLIMETRES, Array, PoseClip, body_height
 from lightning_modules.pose.viewer import write_viewer
@@ -28,8 +29,6 @@ DEFAULT_FPS = 25.0
 # More skeletons side by side cannot be told apart.
 _MOST_TOGETHER = 8
 _TOGETHER = "all_together"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,7 @@ class PoseFiles(Callback):
         self._windows, self._unit = [], IMAGE_UNIT
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keeps the windows of a batch."""
         poses, truth = in_unit_of_data(pl_module, outputs["pose"], batch)
@@ -197,15 +190,6 @@ def in_unit_of_data(
         root = getattr(module, "skeleton").root  # noqa: B009
         pose, truth = (x - x[..., root : root + 1, :] for x in (pose, truth))
     return pose, truth
-
-
-def gathered(trainer: Trainer, items: list[T]) -> list[T]:
-    """The items of all processes; every process has to call it."""
-    if trainer.world_size == 1:
-        return items
-    parts: list[list[T]] = [[] for _ in range(trainer.world_size)]
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def file_names(sources: list[str]) -> dict[str, str]:

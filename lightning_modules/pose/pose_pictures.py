@@ -11,10 +11,11 @@ from blocks.errors import SuiteError
 from blocks.files import atomic_path
 from blocks.geometry.skeleton import Skeleton
 from lightning_modules.evaluation_pictures import EvaluationPictures
+from lightning_modules.gathering import gathered
 from lightning_modules.media import log_media
 from lightning_modules.pose.drawing import SkeletonAxes, bone_colours, bounds
 from lightning_modules.pose.pose_clip import MILLIMETRES, Array, PoseClip
-from lightning_modules.pose.pose_files import DEFAULT_FPS, gathered, in_unit_of_data
+from lightning_modules.pose.pose_files import DEFAULT_FPS, in_unit_of_data
 from lightning_modules.pose.viewer import write_viewer
 from lightning_modules.workload import Workload
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
+from lightning_modules.gathering import gathered
 from lightning_modules.workload import Workload
 
 Row = tuple[int, str, str, str, str, str]
@@ -49,25 +49,13 @@ class PredictionTable(Callback):
             )
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Adds a batch."""
         self._add(pl_module, outputs["logits"].softmax(dim=1), batch)
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Adds a batch."""
         self._add(pl_module, outputs["probabilities"], batch)
@@ -92,11 +80,7 @@ class PredictionTable(Callback):
             self._rows.append((int(batch["index"][i]), path, truth, guessed[0], p[0], top))
 
     def _write(self, trainer: Trainer) -> None:
-        rows = self._rows
-        if trainer.world_size > 1:
-            gathered: list[list[Row]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
+        rows = gathered(trainer, self._rows)
         if not trainer.is_global_zero:
             return
         path = Path(trainer.default_root_dir) / f"predictions.{self.format}"

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from blocks.files import atomic_path
+from lightning_modules.gathering import gathered
 
 _FACTS = ("identity", "camera", "view", "role")
 
@@ -28,13 +28,7 @@ class FeatureFile(Callback):
         self._parts = []
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Adds a batch."""
         part = {name: batch[name].cpu().numpy() for name in ("index", *_FACTS) if name in batch}
@@ -44,12 +38,7 @@ class FeatureFile(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file."""
-        parts = self._parts
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, parts)
-            parts = [part for share in gathered for part in share]
-        self._parts = []
+        parts, self._parts = gathered(trainer, self._parts), []
         if not trainer.is_global_zero or not parts:
             return
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from blocks.files import atomic_path
 from lightning_modules.evaluation_pictures import EvaluationPictures
+from lightning_modules.gathering import gathered
 from lightning_modules.media import log_media
 from lightning_modules.vision.retrieval.distances import FeatureDistances
 from lightning_modules.vision.retrieval.metric import Collected
@@ -46,11 +47,7 @@ class RankedLists(EvaluationPictures):
 
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         assert isinstance(module, Workload)
-        paths = self._paths
-        if trainer.world_size > 1:
-            gathered: list[dict[int, str]] = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, paths)
-            paths = {index: path for part in gathered for index, path in part.items()}
+        paths = dict(gathered(trainer, list(self._paths.items())))
         metric: Any = getattr(module, f"{stage}_metric")
         found: Collected | None = metric.collected
         if not trainer.is_global_zero or found is None or not len(found.query):
