@@ -1,21 +1,30 @@
-"""A datamodule whose training order goes on where a checkpoint left it.
+"""What datamodules share: facts, loaders, and an order that goes on where a checkpoint left it.
 
 The checkpoint keeps the epoch and the samples seen in it by all processes together, so that the
 order survives another number of workers and of processes.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from blocks.errors import SuiteError
+from datamodules.info import DataInfo
 from datamodules.sampling import EvalSampler, SeededDataset, TrainSampler, global_seed
 
+Batch = dict[str, Any]
+Info = TypeVar("Info", bound=DataInfo)
 
-class ResumableDataModule(LightningDataModule):
-    """Base of datamodules that train with a `TrainSampler`; hand each new one to `resumed`.
+
+class ResumableDataModule(LightningDataModule, Generic[Info]):
+    """Base of datamodules; `setup` sets `_info`.
+
+    Training goes through `_train_loader`, or hands a sampler of its own to `resumed`. Evaluation
+    goes through `_eval_loader`; `test` and `predict` see what `validate` sees.
 
     Args:
         num_workers: Loader processes per training process.
@@ -25,8 +34,31 @@ class ResumableDataModule(LightningDataModule):
     def __init__(self, num_workers: int, pin_memory: bool) -> None:
         super().__init__()
         self.num_workers, self.pin_memory = num_workers, pin_memory
+        self._info: Info | None = None
         self._samples_per_step = 0
         self._position: tuple[int, int] | None = None
+
+    @property
+    def info(self) -> Info:
+        """Facts about the data of the current stage."""
+        if self._info is None:
+            raise SuiteError(
+                expected="a datamodule that knows its data",
+                found="info asked for before setup",
+                where=type(self).__name__,
+                cure="call prepare_data() and setup('fit') first, or let a Trainer do it",
+            )
+        return self._info
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """What `val_dataloader` gives."""
+        loader: DataLoader[Batch] = self.val_dataloader()
+        return loader
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """What `val_dataloader` gives."""
+        loader: DataLoader[Batch] = self.val_dataloader()
+        return loader
 
     def resumed(self, sampler: TrainSampler, batch_size: int) -> TrainSampler:
         """Sets a new sampler to the restored position, if there is one.
@@ -56,6 +88,63 @@ class ResumableDataModule(LightningDataModule):
         """Remembers the position for the next training order."""
         self._position = state_dict["epoch"], state_dict["samples"]
 
+    def _train_loader(
+        self,
+        reader: Any,
+        transform: Callable[..., Any],
+        batch_size: int,
+        noun: str,
+        *,
+        repeats: int = 1,
+        even: bool = False,
+    ) -> DataLoader[Batch]:
+        """Shuffled batches of equal size.
+
+        Args:
+            reader: Samples by number.
+            transform: What becomes of a sample.
+            batch_size: Samples per process and step; a smaller set is one batch, with a warning.
+            noun: What a sample is, in the plural.
+            repeats: Copies of each drawn sample.
+            even: Whether that one batch must have an even number of samples.
+        """
+        rank, world = self._place()
+        sampler = TrainSampler(
+            len(reader), seed=global_seed(), rank=rank, world=world, repeats=repeats
+        )
+        size = batch_size
+        if len(sampler) < batch_size:
+            size = max(len(sampler) // 2 * 2 if even else len(sampler), 1)
+            rank_zero_warn(
+                f"The training set has {len(sampler)} {noun} for each process, fewer than "
+                f"batch_size {batch_size}: an epoch is one batch of {size}. The learning rate "
+                "keeps following batch_size."
+            )
+        return self._loader(reader, transform, self.resumed(sampler, size), size, drop_last=True)
+
+    def _eval_loader(
+        self, reader: Any, transform: Callable[..., Any], batch_size: int, noun: str
+    ) -> DataLoader[Batch]:
+        """Every sample once, in order.
+
+        Args:
+            reader: Samples by number.
+            transform: What becomes of a sample.
+            batch_size: Samples per process and step.
+            noun: What a sample is, in the plural.
+        """
+        rank, world = self._place()
+        if len(reader) < world:
+            # A process without a batch would skip the loop in which the others wait for it.
+            raise SuiteError(
+                expected=f"at least {world} {noun}, one for each process",
+                found=f"{len(reader)}",
+                where=self.info.root,
+                cure="evaluate on fewer devices",
+            )
+        sampler = EvalSampler(len(reader), rank=rank, world=world)
+        return self._loader(reader, transform, sampler, batch_size)
+
     def _loader(
         self,
         reader: Any,
@@ -63,7 +152,7 @@ class ResumableDataModule(LightningDataModule):
         sampler: TrainSampler | EvalSampler,
         batch_size: int,
         drop_last: bool = False,
-    ) -> DataLoader[dict[str, Any]]:
+    ) -> DataLoader[Batch]:
         return DataLoader(
             SeededDataset(reader, transform, global_seed()),
             batch_size=batch_size,

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import Any, Literal
 
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
@@ -12,14 +11,13 @@ from datamodules.pose.clip_reader import ClipFolderReader, ClipReader
 from datamodules.pose.pose_info import PoseInfo
 from datamodules.pose.transforms import NO_AUGMENT, ClipTransform, PoseAugment
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, TrainSampler, global_seed
 
 Batch = dict[str, Any]
 Reader = ClipReader | ClipFolderReader
 Input = Literal["detected", "gt"]
 
 
-class PoseDataModule(ResumableDataModule):
+class PoseDataModule(ResumableDataModule[PoseInfo]):
     """Clips of 2-D joints with 3-D poses.
 
     A batch; the last eight rows in evaluation only:
@@ -92,63 +90,22 @@ class PoseDataModule(ResumableDataModule):
         self.val_batch_size = val_batch_size or batch_size
         self._train: Reader | None = None
         self._eval: ClipReader | None = None
-        self._info: PoseInfo | None = None
 
     @abstractmethod
     def setup(self, stage: str) -> None:
         """Opens the files; sets `_train`, `_eval` and `_info`."""
 
-    @property
-    def info(self) -> PoseInfo:
-        """Facts about the data of the current stage."""
-        if self._info is None:
-            raise SuiteError(
-                expected="a datamodule that knows its data",
-                found="info asked for before setup",
-                where=type(self).__name__,
-                cure="call prepare_data() and setup('fit') first, or let a Trainer do it",
-            )
-        return self._info
-
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented clips in batches of equal size."""
         assert self._train is not None, "setup('fit') opens the training clips"
-        rank, world = self._place()
-        sampler = TrainSampler(len(self._train), seed=global_seed(), rank=rank, world=world)
-        batch_size = self.batch_size
-        if len(sampler) < batch_size:
-            batch_size = max(len(sampler), 1)
-            rank_zero_warn(
-                f"The training set has {len(sampler)} clips for each process, fewer than "
-                f"batch_size {self.batch_size}: an epoch is one batch of {batch_size}."
-            )
-        sampler = self.resumed(sampler, batch_size)
         transform = self._transform(self.augment)
-        return self._loader(self._train, transform, sampler, batch_size, drop_last=True)
+        return self._train_loader(self._train, transform, self.batch_size, "clips")
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every evaluation clip once, in order."""
         assert self._eval is not None, "setup opens the evaluation clips"
-        rank, world = self._place()
-        if len(self._eval) < world:
-            # A process without a batch would skip the loop in which the others wait for it.
-            raise SuiteError(
-                expected=f"at least one clip for each of {world} processes",
-                found=f"{len(self._eval)} clips",
-                where=self.info.root,
-                cure="evaluate on fewer devices",
-            )
-        sampler = EvalSampler(len(self._eval), rank=rank, world=world)
         transform = self._transform(NO_AUGMENT)
-        return self._loader(self._eval, transform, sampler, self.val_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The evaluation clips."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The evaluation clips."""
-        return self.val_dataloader()
+        return self._eval_loader(self._eval, transform, self.val_batch_size, "clips")
 
     def _common_info(self) -> dict[str, Any]:
         """Facts that do not depend on the data set."""

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
 from datamodules.info import digest
 from datamodules.inspection import Progress, Remark, remark_of
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, TrainSampler, global_seed
 from datamodules.vision.digits import generate_digits
 from datamodules.vision.image_conversion import Form, convert_images
 from datamodules.vision.image_info import ImageInfo
@@ -38,7 +36,7 @@ Batch = dict[str, Any]
 _VIM_RECIPE = Augment()
 
 
-class ImageNetDataModule(ResumableDataModule):
+class ImageNetDataModule(ResumableDataModule[ImageInfo]):
     """Labelled images in ImageNet's layouts; the embedded digits when no root is given.
 
     A batch, in all stages (`real_labels` only in evaluation, and only when asked for):
@@ -127,19 +125,6 @@ class ImageNetDataModule(ResumableDataModule):
         self.mean = mean
         self.std = std
         self.predict_root = predict_root
-        self._info: ImageInfo | None = None
-
-    @property
-    def info(self) -> ImageInfo:
-        """Facts about the data of the current stage."""
-        if self._info is None:
-            raise SuiteError(
-                expected="a datamodule that knows its data",
-                found="info asked for before setup",
-                where=type(self).__name__,
-                cure="call prepare_data() and setup('fit') first, or let a Trainer do it",
-            )
-        return self._info
 
     def prepare_data(self) -> None:
         """Writes the embedded digits, or the index of archives, into the cache."""
@@ -231,49 +216,23 @@ class ImageNetDataModule(ResumableDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches of equal size."""
-        rank, world = self._place()
-        sampler = TrainSampler(
-            len(self._train), seed=global_seed(), rank=rank, world=world, repeats=self.repeated_aug
-        )
-        batch_size = self.batch_size
-        if len(sampler) < batch_size:
-            # Even, for Mixup pairs the images of a batch.
-            batch_size = max(len(sampler) // 2 * 2, 1)
-            rank_zero_warn(
-                f"The training set has {len(sampler)} images for each process, fewer than "
-                f"batch_size {self.batch_size}: an epoch is one batch of {batch_size}. The "
-                "learning rate keeps following batch_size."
-            )
         if self.augment.policy == "none":
             transform = self._eval_transform()
         else:
             transform = train_transform(self.augment, self.img_size, self.mean, self.std)
-        sampler = self.resumed(sampler, batch_size)
-        return self._loader(self._train, OnImage(transform), sampler, batch_size, drop_last=True)
+        return self._train_loader(
+            self._train,
+            OnImage(transform),
+            self.batch_size,
+            "images",
+            repeats=self.repeated_aug,
+            even=True,  # Mixup pairs the images of a batch.
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation image once, in order."""
-        rank, world = self._place()
-        if len(self._eval) < world:
-            # A process without a batch would skip the loop in which the others wait for it.
-            raise SuiteError(
-                expected=f"at least one image for each of {world} processes",
-                found=f"{len(self._eval)} images",
-                where=self.info.root,
-                cure="evaluate on fewer devices",
-            )
-        sampler = EvalSampler(len(self._eval), rank=rank, world=world)
-        return self._loader(
-            self._eval, OnImage(self._eval_transform()), sampler, self.val_batch_size
-        )
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The validation images."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The images below `predict_root`, or the validation images."""
-        return self.val_dataloader()
+        transform = OnImage(self._eval_transform())
+        return self._eval_loader(self._eval, transform, self.val_batch_size, "images")
 
     def _eval_transform(self) -> Callable[..., torch.Tensor]:
         return eval_transform(self.img_size, self.crop_pct, self.mean, self.std, self.interpolation)

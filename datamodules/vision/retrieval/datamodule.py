@@ -11,7 +11,7 @@ from blocks.errors import SuiteError
 from datamodules.info import digest
 from datamodules.inspection import Progress, Remark, remark_of
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, TrainSampler, global_seed
+from datamodules.sampling import TrainSampler, global_seed
 from datamodules.vision.retrieval.augment import (
     HALF,
     OnView,
@@ -42,7 +42,7 @@ Batch = dict[str, Any]
 _TRANSREID_RECIPE = RetrievalAugment()
 
 
-class RetrievalDataModule(ResumableDataModule):
+class RetrievalDataModule(ResumableDataModule[RetrievalInfo]):
     """Images with identities, for re-identification and geo-localisation.
 
     A batch, in all stages:
@@ -124,19 +124,6 @@ class RetrievalDataModule(ResumableDataModule):
         self.augment = augment
         self.mean = mean
         self.std = std
-        self._info: RetrievalInfo | None = None
-
-    @property
-    def info(self) -> RetrievalInfo:
-        """Facts about the data."""
-        if self._info is None:
-            raise SuiteError(
-                expected="a datamodule that knows its data",
-                found="info asked for before setup",
-                where=type(self).__name__,
-                cure="call prepare_data() and setup('fit') first, or let a Trainer do it",
-            )
-        return self._info
 
     def prepare_data(self) -> None:
         """Writes the embedded set into the cache when it is asked for."""
@@ -179,29 +166,11 @@ class RetrievalDataModule(ResumableDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every query, then every gallery image, once."""
-        rank, world = self._place()
-        if len(self._eval) < world:
-            # A process without a batch would skip the loop in which the others wait for it.
-            raise SuiteError(
-                expected=f"at least one image for each of {world} processes",
-                found=f"{len(self._eval)} images",
-                where=self.info.root,
-                cure="evaluate on fewer devices",
-            )
-        sampler = EvalSampler(len(self._eval), rank=rank, world=world)
         transform = retrieval_eval_transform(
             self.img_size, self.mean, self.std, self.augment.interpolation
         )
         steps = OnView((transform,) * len(self.info.views))
-        return self._loader(self._eval, steps, sampler, self.val_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Queries and gallery."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Queries and gallery."""
-        return self.val_dataloader()
+        return self._eval_loader(self._eval, steps, self.val_batch_size, "images")
 
     def describe(self) -> Mapping[str, str | int | float]:
         """Facts in the order in which they should be read."""
