@@ -31,6 +31,7 @@ FURTHER_VERBS = {
     "export": "write the network of a run: safetensors, or .pth for upstream's programs",
     "report": "write the page of finished runs: results, curves, pictures, cost",
     "runs": "list runs, show one, or free the disk of their checkpoints",
+    "sweep": "search any keys of a configuration: TPE, random or grid, given up early, resumable",
 }
 VERBS = {**LIGHTNING_VERBS, **FURTHER_VERBS}
 
@@ -44,6 +45,8 @@ Trains bidirectional Mamba and its rivals from YAML files.
   bimamba VERB --help                every option of a verb
   bimamba fit --config configs/demo/vision.yaml
   bimamba fit --config configs/vision/vim_tiny.yaml --data.init_args.root DIR
+  bimamba predict --config FILE.yaml --ckpt_path CKPT --prompt "a person walks" --duration 4
+                                     motion for a text; --samples 3 for several
   bimamba fit --config FILE.yaml --print_config
                                      the merged configuration, defaults included
 
@@ -86,8 +89,12 @@ def main(args: Sequence[str] | None = None) -> int:
             status: int = importlib.import_module(f"bimamba.{words[0]}").main(words[1:])
             return status
         from bimamba.cli import run
+        from bimamba.prompts import spelled_out
 
-        run(args)
+        long = spelled_out(words)
+        if args is None:
+            sys.argv[1:] = long  # Children of a distributed run read it again.
+        run(None if args is None else long)
     except SuiteError as error:
         if debug:
             raise

@@ -1,4 +1,6 @@
-"""The architecture table at the start of a run: parts, classes and parameters of the network."""
+"""A network as a table at the start of a run, and as a tree for reports: parts, classes, sizes."""
+
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -42,6 +44,28 @@ def architecture_table(network: nn.Module) -> Table:
     for name, size in own:
         table.add_row(name, "Parameter", f"{size:,}")
     return table
+
+
+def module_tree(network: nn.Module) -> dict[str, Any]:
+    """The tree of modules, in which neighbours that are alike stand once.
+
+    Args:
+        network: Any module.
+
+    Returns:
+        `class`, `params`, and `parts`: trees with a `name`, and `times` for how many there are in
+        a row.
+    """
+    parts: list[dict[str, Any]] = []
+    for name, child in network.named_children():
+        tree = module_tree(child)
+        same = parts and all(parts[-1][key] == tree[key] for key in ("class", "params", "parts"))
+        if same:
+            parts[-1]["times"] += 1
+            parts[-1]["name"] = f"{parts[-1]['name'].partition(' to ')[0]} to {name}"
+        else:
+            parts.append({"name": name, "times": 1, **tree})
+    return {"class": type(network).__name__, "params": _count(network), "parts": parts}
 
 
 def _count(module: nn.Module) -> int:

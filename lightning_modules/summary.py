@@ -18,7 +18,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from blocks.files import write_json
+from lightning_modules.architecture import module_tree
 from lightning_modules.cost import ForwardCost
+from lightning_modules.energy import EnergyCounter
 from lightning_modules.workload import Workload, run_seed
 
 resource: Any = None  # Windows has none.
@@ -30,7 +32,7 @@ _PACKAGES = ("bimamba-suite", "torch", "lightning", "timm", "torchmetrics", "num
 
 
 class RunSummary(Callback):
-    """Writes `summary.json` into the run directory.
+    """Writes `summary.json` into the run directory, and the tree of its network, `network.json`.
 
     Args:
         experiment: Name of the experiment, the folder above the run's.
@@ -50,6 +52,8 @@ class RunSummary(Callback):
         self._samples = 0
         self._epoch_began = (0, 0.0)
         self._cost = ForwardCost()
+        self._energy: EnergyCounter | None = None
+        self._earlier_joules = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts the clock and leaves a first summary with status `running`."""
@@ -57,12 +61,15 @@ class RunSummary(Callback):
         self._started = time.monotonic()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+        self._energy = EnergyCounter(trainer.strategy.root_device)
         self._write(trainer, pl_module, "running")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Waits for the first call of the network, to count its operations."""
         if trainer.is_global_zero and isinstance(pl_module, Workload):
             self._cost.watch(pl_module.network)
+            path = Path(trainer.default_root_dir) / "network.json"
+            write_json(path, module_tree(pl_module.network))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers where the epoch's own count begins."""
@@ -123,6 +130,7 @@ class RunSummary(Callback):
             "seconds": self._earlier_seconds + time.monotonic() - self._started,
             "train_seconds": self._train_seconds,
             "samples": self._samples,
+            "joules": self._joules(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -133,6 +141,7 @@ class RunSummary(Callback):
         self._earlier_seconds = state_dict["seconds"]
         self._train_seconds = state_dict["train_seconds"]
         self._samples = state_dict["samples"]
+        self._earlier_joules = state_dict.get("joules") or 0.0
         self._epoch_began = (self._samples, self._train_seconds)
 
     def on_exception(
@@ -145,6 +154,10 @@ class RunSummary(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the final summary; Lightning tears down only what ended well."""
         self._write(trainer, pl_module, "finished")
+
+    def _joules(self) -> float | None:
+        joules = self._energy.update() if self._energy else None
+        return None if joules is None else round(self._earlier_joules + joules, 1)
 
     def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
         if not trainer.is_global_zero or not isinstance(module, Workload):
@@ -177,6 +190,10 @@ class RunSummary(Callback):
                 if self._train_seconds
                 else None,
                 "peak_memory": _peak_memory(trainer.strategy.root_device),
+                "joules": self._joules(),
+                "joules_counter": self._energy.source if self._energy else None,
+                "device": device_name(trainer.strategy.root_device),
+                "processes": trainer.world_size,
                 "protocol": info.get("protocol"),
                 "data": {name: info.get(name) for name in ("root", "synthetic", "hash")},
                 "versions": _versions(),
@@ -193,7 +210,27 @@ def _metrics(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _batch_size(batch: dict[str, Any]) -> int:
+    """Samples: as many as are numbered, for a batch of scenes has more points than scenes."""
+    if isinstance(batch.get("index"), torch.Tensor):
+        return len(batch["index"])
     return next((len(v) for v in batch.values() if isinstance(v, torch.Tensor)), 0)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's.
+
+    Args:
+        device: Where a run computes.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # No Linux.
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    kind = names[0] if names else platform.processor() or platform.machine()
+    return f"{kind}, {torch.get_num_threads()} threads"
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -1,16 +1,14 @@
 """Runs a plan: what is finished is skipped, what was cut goes on, what fails holds up nothing."""
 
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 
 from bimamba.ablation.plan import PlannedRun
 from bimamba.ablation.progress import Progress
 from bimamba.ablation.state import DONE, Standing, in_use, look
-from bimamba.ablation.workers import Worker, stop
+from bimamba.ablation.workers import Presses, Worker, stop
 
 _POLL = 0.25  # seconds
 # What `fit` says when another process got hold of the directory first.
@@ -31,7 +29,6 @@ class Execution:
     ) -> None:
         self.parallel, self.progress, self.after_each = parallel, progress, after_each
         self.interrupted = False
-        self._presses = 0
         self._workers: list[Worker] = []
         self._elsewhere: list[PlannedRun] = []
 
@@ -42,12 +39,12 @@ class Execution:
             runs: In the order in which they shall start.
         """
         queue = deque(run for run in runs if look(run).state not in DONE)
-        with self._signals(), self._none_left_behind():
+        with Presses() as presses, self._none_left_behind():
             while queue or self._workers or self._elsewhere:
-                if self._presses:
+                if presses.count:
                     self.interrupted = True
                     self.progress.say("stopping; press again to stop at once")
-                    stop(self._workers, lambda: self._presses > 1)
+                    stop(self._workers, lambda: presses.count > 1)
                 self._collect()
                 if self.interrupted:
                     return
@@ -61,7 +58,7 @@ class Execution:
             if status is None:
                 continue
             self._workers.remove(worker)
-            standing = self._outcome(worker, status)
+            standing = worker.outcome(status, stopped=self.interrupted)
             if _CLAIMED in standing.reason:
                 self._elsewhere.append(worker.run)
                 continue
@@ -73,17 +70,6 @@ class Execution:
             self.after_each()
         except Exception as error:  # What fails to be written now will be, or fail, at the end.
             self.progress.say(f"no table yet: {error}")
-
-    def _outcome(self, worker: Worker, status: int) -> Standing:
-        """What became of a run; the log of one that died without a word gets one."""
-        standing = look(worker.run, ended=True)
-        if self.interrupted or status == 0 or standing.state in ("failed", "diverged"):
-            return standing
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        more = ", for want of memory perhaps" if status == -9 else ""
-        with worker.run.log.open("a", encoding="utf-8") as log:
-            log.write(f"\nbimamba: error\nfound: it ended with {how}{more}\n")
-        return look(worker.run, ended=True)
 
     def _fill(self, queue: deque[PlannedRun]) -> None:
         """Starts runs in free places; what another process works on is waited for at the end."""
@@ -116,19 +102,3 @@ class Execution:
             yield
         finally:
             stop(self._workers, lambda: False)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C, a closed terminal and a scheduler's notice end the runs before the ablation."""
-
-        def press(number: int, frame: FrameType | None) -> None:
-            self._presses += 1
-
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        before = {number: signal.signal(number, press) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -3,8 +3,6 @@
 Nothing is trained or written here. All wrong variants are told at once, before the first run.
 """
 
-import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bimamba.ablation.description import Ablation
 from bimamba.ablation.merging import merge
-from bimamba.cli import SuiteCLI, run
 from bimamba.comparison.variants import settings
-from bimamba.parser import SuiteParser
+from bimamba.configurations import count_parameters, parse, parse_base
 from bimamba.run_files import RunFiles
 from blocks.errors import SuiteError
-from lightning_modules.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def make_plan(ablation: Ablation, output: str | Path | None = None) -> Plan:
     Raises:
         SuiteError: The base configuration or variants are wrong, or two runs share a name.
     """
-    parser, base = _parse_base(ablation)
+    parser, base = parse_base(ablation.config)
     root = Path(output or base["trainer"]["default_root_dir"] or base["output"])
     directory = root / ablation.experiment
     base = merge(base, ablation.overrides)
@@ -121,8 +115,8 @@ def make_plan(ablation: Ablation, output: str | Path | None = None) -> Plan:
         for variant, changes in ablation.variants.items():
             group = f"{variant} {size}".rstrip()
             try:
-                config = _parse(parser, merge(merge(base, size_changes), changes))
-                params[group] = _count_parameters(config["model"])
+                config = parse(parser, merge(merge(base, size_changes), changes))
+                params[group] = count_parameters(config["model"])
             except SuiteError as error:
                 faults[group] = error
                 continue
@@ -141,7 +135,7 @@ def make_plan(ablation: Ablation, output: str | Path | None = None) -> Plan:
     _check_names(ablation, runs)
     runs.sort(key=lambda run: ablation.seeds.index(run.seed))
     notes = tuple(_notes(ablation, runs))
-    return Plan(ablation, directory, tuple(runs), params, partial(_parse, parser), notes)
+    return Plan(ablation, directory, tuple(runs), params, partial(parse, parser), notes)
 
 
 def config_settings(config: Mapping[str, Any]) -> dict[str, str]:
@@ -151,75 +145,6 @@ def config_settings(config: Mapping[str, Any]) -> dict[str, str]:
         config: A whole configuration.
     """
     return settings(RunFiles(Path(), {}, config, "", {}, [], []))
-
-
-class _Parsed(SuiteCLI):
-    """The command up to the parsed configuration; nothing is built."""
-
-    def before_instantiate_classes(self) -> None:
-        """Looks for no checkpoint."""
-
-    def instantiate_classes(self) -> None:
-        """Builds nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Runs nothing."""
-
-    def _set_seed(self) -> None:
-        """Leaves this process as it is."""
-
-
-def _parse_base(ablation: Ablation) -> tuple[Any, dict[str, Any]]:
-    """The parser of `fit`, and the merged base configuration with its defaults."""
-    words = [word for path in ablation.config for word in ("--config", str(path))]
-    with warnings.catch_warnings():  # That this process has words of its own.
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-        cli = run(["fit", *words], _Parsed)
-    parser = cli._parser("fit")
-    return parser, _dump(parser, cli.config["fit"])
-
-
-def _parse(parser: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    config = merge(config, {"trainer.default_root_dir": None})
-    return _dump(parser, parser.parse_object(config))
-
-
-def _dump(parser: Any, config: Any) -> dict[str, Any]:
-    dumped: dict[str, Any] = json.loads(parser.dump(config, format="json", skip_unset=False))
-    return {key: value for key, value in dumped.items() if key != "config"}
-
-
-def _count_parameters(model: Mapping[str, Any]) -> int | None:
-    """Builds the network without memory, which finds wrong arguments as well."""
-    parser = SuiteParser()
-    parser.add_subclass_arguments(Workload, "model")
-    try:
-        with torch.device("meta"):
-            workload = parser.instantiate(parser.parse_object({"model": model})).model
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SuiteError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from None
-        if "meta" in str(error).lower():  # A network that must see numbers while it is built.
-            return None
-        raise SuiteError(
-            expected="a network that can be built",
-            found=_first_line(error),
-            where="model",
-            cure="compare its arguments with --print_config",
-        ) from error
-    count: int = sum(p.numel() for p in workload.network.parameters())
-    return count
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong, without jsonargparse's account of all that it tried."""
-    lines = [line.strip(" -") for line in str(error).splitlines()]
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class")
-    told = [line for line in lines if line and not line.startswith(noise)]
-    return told[0] if told else type(error).__name__
 
 
 def _wrong(ablation: Ablation, faults: Mapping[str, SuiteError]) -> SuiteError:

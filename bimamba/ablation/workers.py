@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO
+from types import FrameType
+from typing import IO, Any, Self
 
 import yaml
 
 from bimamba.ablation.plan import PlannedRun
-from bimamba.ablation.state import ATTEMPT
+from bimamba.ablation.state import ATTEMPT, Standing, look
 from bimamba.doctor import available_cpus
 from blocks.files import write_text
 
@@ -55,7 +56,7 @@ class Worker:
             parallel: Processes at once, which share the cores and GPUs.
         """
         text = yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)
-        write_text(run.config_file, f"# {run.name}: one run of an ablation, complete.\n{text}")
+        write_text(run.config_file, f"# {run.name}: one run of several, complete.\n{text}")
         run.log.parent.mkdir(parents=True, exist_ok=True)
         log = run.log.open("ab")
         log.write(f"{ATTEMPT}{time.strftime('%Y-%m-%d %H:%M:%S')} {run.name}\n".encode())
@@ -77,6 +78,26 @@ class Worker:
             self.log.close()
         return status
 
+    def outcome(self, status: int, *, stopped: bool) -> Standing:
+        """What became of the run; the log of one that died without a word gets one.
+
+        Args:
+            status: From `ended`.
+            stopped: Whether it was asked to end.
+        """
+        standing = look(self.run, ended=True)
+        if stopped or status == 0 or standing.state in ("failed", "diverged"):
+            return standing
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        more = ", for want of memory perhaps" if status == -9 else ""
+        with self.run.log.open("a", encoding="utf-8") as log:
+            log.write(f"\nbimamba: error\nfound: it ended with {how}{more}\n")
+        return look(self.run, ended=True)
+
+    def interrupt(self) -> None:
+        """Asks the run to end as Ctrl-C would: it keeps a checkpoint."""
+        self.signal(signal.SIGINT)
+
     def signal(self, number: int) -> None:
         """Sends a signal to the run and the processes that it started itself."""
         try:
@@ -86,6 +107,27 @@ class Worker:
                 self.process.terminate()
         except ProcessLookupError:
             return
+
+
+class Presses:
+    """Counts Ctrl-C, a closed terminal and a scheduler's notice, for the length of a block."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._before = {number: signal.signal(number, self._press) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
 
 
 def stop(workers: Sequence[Worker], hurry: Callable[[], bool]) -> None:
@@ -102,7 +144,7 @@ def stop(workers: Sequence[Worker], hurry: Callable[[], bool]) -> None:
     for patience in _PATIENCE:
         for worker in workers:
             if worker.ended() is None:
-                worker.signal(signal.SIGINT)
+                worker.interrupt()
         deadline = time.monotonic() + patience
         while wait() and time.monotonic() < deadline:
             time.sleep(0.05)

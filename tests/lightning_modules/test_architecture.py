@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch import Trainer
 from torch import nn
 
-from lightning_modules.architecture import ArchitectureTable, architecture_table
+from lightning_modules.architecture import ArchitectureTable, architecture_table, module_tree
 from lightning_modules.vision import ImageClassification, VisionMamba
 
 
@@ -51,3 +51,12 @@ def test_is_printed_when_a_fit_starts(capsys: pytest.CaptureFixture[str], tmp_pa
     printed = capsys.readouterr().out
     assert "VisionMamba" in printed
     assert "ResidualBlock" in printed
+
+
+def test_the_tree_has_equal_neighbours_once() -> None:
+    block = [nn.Sequential(nn.Linear(4, 4), nn.GELU()) for _ in range(3)]
+    tree = module_tree(nn.Sequential(*block, nn.Linear(4, 2)))
+    first, last = tree["parts"]
+    assert (first["name"], first["times"], first["params"]) == ("0 to 2", 3, 20)
+    assert [part["class"] for part in first["parts"]] == ["Linear", "GELU"]
+    assert last["name"] == "3" and tree["params"] == 3 * 20 + 10

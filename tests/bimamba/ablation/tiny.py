@@ -21,7 +21,8 @@ seeds: [0, 1]
 """
 TWO = "variants: {two: {}, one: {model.init_args.network.init_args.bimamba_type: none}}\n"
 
-# Writes what a run would, by the learning rate: 7 diverges, 11 fails, 13 is killed, 17 lasts.
+# Writes what a run would, by the learning rate: 7 diverges, 11 fails, 13 is killed, 17 lasts, and
+# 19 lasts and is bad.
 _STAND_IN = """
 import fcntl, json, os, signal, sys, time
 import yaml
@@ -48,14 +49,15 @@ def write(status, top1, **more):
 with open(os.path.join(folder, "config.yaml"), "w") as file:
     yaml.safe_dump(config, file)
 with open(os.path.join(folder, "metrics.csv"), "w") as file:
-    file.write("step,epoch,val/top1\\n1,0,10\\n2,1,20\\n")
+    low, high = (1, 2) if lr == 19 else (10, 20)
+    file.write(f"step,epoch,val/top1\\n1,0,{low}\\n2,1,{high}\\n")
 write("running", 1.0)
 if lr == 11:
     write("failed", 1.0)
     sys.exit("bimamba: error\\nexpected: room\\nfound: none at all\\nwhere: here")
 if lr == 13:
     os.kill(os.getpid(), signal.SIGKILL)
-if lr == 17:
+if lr in (17, 19):
     try:
         time.sleep(60)
     except KeyboardInterrupt:

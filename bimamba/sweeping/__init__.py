@@ -1,0 +1,1 @@
+"""Parts of `bimamba sweep`: the search for a good configuration."""

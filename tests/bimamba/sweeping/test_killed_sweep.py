@@ -1,0 +1,50 @@
+"""Two processes share a real search; one is killed, and its trial goes on in the other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.bimamba.ablation.test_killed_ablation import children
+from tests.bimamba.ablation.tiny import TEXT
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+SPACE = "space: {model.init_args.optimizer.lr: {log_range: [1e-3, 1e-2]}}\ntrials: 4\n"
+
+
+def start(path: Path, output: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("PL_GLOBAL_SEED", "BIMAMBA_RUN_DIRECTORY", "LOCAL_RANK"):
+        environment.pop(name, None)
+    words = ["sweep", str(path), "--output", str(output)]
+    return subprocess.Popen([sys.executable, "-m", "bimamba", *words], cwd=ROOT, env=environment)
+
+
+def test_a_killed_worker_loses_no_trial(tmp_path: Path) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(TEXT.replace("seeds: [0, 1]\n", "").replace("epochs: 2", "epochs: 6") + SPACE)
+    folder = tmp_path / "search"
+    killed = start(path, tmp_path)
+    last = folder / "trial000-s0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    other = start(path, tmp_path)
+    runs = children(killed.pid)
+    assert runs, "it was killed in the middle"
+    for pid in (killed.pid, *runs):
+        os.kill(pid, signal.SIGKILL)
+    killed.wait()
+    assert other.wait(timeout=400) == 0
+    trials = json.loads((folder / "sweep.json").read_text())["trials"]
+    assert [trial["trial"] for trial in trials] == [0, 1, 2, 3]
+    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert trials[0]["state"] == "complete"
+    rows = (folder / "trial000-s0" / "metrics.csv").read_text().splitlines()
+    assert len({row.split(",")[0] for row in rows}) == len({*rows}), "no validation came twice"
