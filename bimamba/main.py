@@ -29,7 +29,7 @@ FURTHER_VERBS = {
     "data": "describe, validate, generate, convert or repair the data of a configuration",
     "doctor": "look at the installation: versions, devices, scan backends, and cures",
     "export": "write the network of a run: safetensors, or .pth for upstream's programs",
-    "report": "write the page of finished runs: results, curves, pictures, cost",
+    "report": "one page of runs, an ablation or a sweep: set-up, results, curves, pictures, cost",
     "runs": "list runs, show one, or free the disk of their checkpoints",
     "sweep": "search any keys of a configuration: TPE, random or grid, given up early, resumable",
 }

@@ -127,6 +127,15 @@ def to_rich(table: Table) -> rich.table.Table:
     return shown
 
 
+def to_texts(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows as plain text, from the label to the last column.
+
+    Args:
+        table: What to show.
+    """
+    return _texts(table, str, str, " ± ")
+
+
 def write_table(table: Table, directory: Path, name: str = "table") -> list[Path]:
     """Writes `NAME.csv`, `NAME.md` and `NAME.tex`.
 

@@ -255,7 +255,7 @@ def _open(path: Path, mode: str) -> "tuple[optuna.storages.BaseStorage, optuna.S
 
 
 def _check_journal(path: Path) -> None:
-    """Before optuna appends to a file that is none of its own; the last line may be half written."""
+    """Keeps optuna from appending to a file of somebody else; the last line may be cut."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines()[:-1] or [path.read_text()]:

@@ -1,0 +1,1 @@
+"""Parts of `bimamba report`: several runs as one page."""
