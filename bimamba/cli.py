@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from bimamba.checkpoints import inspect_checkpoint
@@ -262,6 +263,11 @@ class SuiteCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predicts without keeping every output in memory; callbacks write the files."""
+        if kwargs.get("ckpt_path") is None and self.model.pretrained is None:
+            rank_zero_warn(
+                "No --ckpt_path and no --model.init_args.pretrained: unless the network brings "
+                "weights of its own, these are the predictions of an untrained one."
+            )
         self.trainer.predict(**{**kwargs, "return_predictions": False})
 
     def _run_subcommand(self, subcommand: str) -> None:

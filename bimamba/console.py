@@ -13,7 +13,9 @@ from bimamba.formats import short
 # Advertisements, and facts that the run's own lines state better.
 _SMALL_TALK = ("💡", "Seed set", "TPU available", "GPU available", "Loading `train_dataloader`")
 # The files that a reader may want to open; loggers have folders of their own.
-_SHOWN = ("*.csv", "checkpoints/*.ckpt", "pictures/*")
+_SHOWN = ("*.csv", "checkpoints/*.ckpt", "pictures/*", "*/*.html")
+# Of one kind: a prediction may have a page for each of a thousand videos.
+_MOST = 8
 
 
 def silence_small_talk() -> None:
@@ -59,9 +61,12 @@ def print_results(run_directory: Path, page: Path) -> None:
         if best:
             cost = f"{summary['seconds']:.0f} s, {summary['samples_per_second']} samples/s"
             console.print(f"best at step {summary['best_step']}; {cost}")
-    files = [f for pattern in _SHOWN for f in sorted(run_directory.glob(pattern))]
-    for file in files:
-        console.print(f"  {file}", soft_wrap=True)
+    for pattern in _SHOWN:
+        files = sorted(run_directory.glob(pattern))
+        for file in files[:_MOST]:
+            console.print(f"  {file}", soft_wrap=True)
+        if len(files) > _MOST:
+            console.print(f"  and {len(files) - _MOST} more in {files[-1].parent}", soft_wrap=True)
     console.print(f"open in a browser: {page}", soft_wrap=True)
 
 

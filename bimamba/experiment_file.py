@@ -178,6 +178,25 @@ class ExperimentFile:
         return SuiteError(expected=expected, found=found, where=str(self.path), cure=cure)
 
 
+def load_plain(path: Path) -> dict[str, Any]:
+    """The keys of any YAML file, to see what it is for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SuiteError: No such file, or none with keys.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SuiteError(
+            expected="a YAML file", found=found, where=str(path), cure="check the path"
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """What somebody may have meant, as a cure.
 

@@ -30,7 +30,8 @@ FURTHER_VERBS = {
     "doctor": "look at the installation: versions, devices, scan backends, and cures",
     "export": "write the network of a run: safetensors, or .pth for upstream's programs",
     "report": "one page of runs, an ablation or a sweep: set-up, results, curves, pictures, cost",
-    "runs": "list runs, show one, or free the disk of their checkpoints",
+    "runs": "list, show, resume, export, import runs, or free the disk of their checkpoints",
+    "submit": "write a SLURM job of a run, a sweep or an ablation, and hand it to sbatch",
     "sweep": "search any keys of a configuration: TPE, random or grid, given up early, resumable",
 }
 VERBS = {**LIGHTNING_VERBS, **FURTHER_VERBS}

@@ -5,24 +5,23 @@ curves are inline SVG (`curves.py`), and the only script that may run is the one
 Whatever the files say is escaped.
 """
 
-import base64
-import hashlib
+import csv
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 import yaml
 
-from bimamba import curves
 from bimamba.curves import chart
 from bimamba.formats import duration, memory, short
-from bimamba.run_files import PICTURES, Point, RunFiles, read_run
+from bimamba.html import cell_text, document, link, picture, table_html
+from bimamba.run_files import Point, RunFiles, read_run
 from blocks.files import write_text
 
-# A larger picture is linked, so that a page can still be sent by mail.
-_LARGEST_PICTURE = 3_000_000
+# A table that fits on a screen or two is shown as it is.
+_LARGEST_TABLE, _MOST_ROWS, _MOST_COLUMNS = 20_000, 40, 16
+_MOST_PAGES = 12
 
 _STATUS = {
     "running": "The run had not ended when this page was written.",
@@ -30,47 +29,6 @@ _STATUS = {
     "failed": "The run ended with an error: the values are those it had reached.",
     "unknown": "Nothing tells how the run ended.",
 }
-
-_STYLE = """
-:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --text: #1b1d21; --soft: #5b626c;
-  --line: #dfe3e8; --link: #0a5ca8; --c0: #0067ac; --c1: #c24700; --c2: #00785a; --c3: #87408a;
-  --good: #1a7f37; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --page: #14161a; --card: #1d2025; --text: #e7e9ec;
-  --soft: #a4abb5; --line: #363b43; --link: #7cbcff; --c0: #6db5ff; --c1: #f5a04d; --c2: #52cba2;
-  --c3: #d9a0e2; --good: #5fd07f; --bad: #ff8a80; } }
-* { box-sizing: border-box; }
-body { max-width: 72rem; margin: 0 auto; padding: 1.25rem 1rem 3rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { margin: 0; font-size: 1.6rem; overflow-wrap: anywhere; }
-h2 { margin: 2rem 0 .6rem; font-size: 1.15rem; }
-h3 { margin: 0 0 .3rem; font-size: .95rem; overflow-wrap: anywhere; }
-small, .soft { color: var(--soft); font-weight: normal; }
-a { color: var(--link); }
-p { margin: .2rem 0; }
-.card { min-width: 0; padding: .9rem 1rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: .6rem; }
-.tiles, .grid { display: grid; gap: .8rem; }
-.tiles { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); margin-top: 1.2rem; }
-.card > .soft { font-size: .85rem; margin-top: .5rem; }
-.tiles b { display: block; font-size: 1.35rem; line-height: 1.3; }
-.grid { grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
-.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
-.status { font-weight: 600; } .finished { color: var(--good); }
-.failed, .interrupted, .problem { color: var(--bad); }
-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .3rem .5rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-tr:last-child td { border-bottom: 0; }
-td:first-child { min-width: 6.5rem; }
-.numbers td:nth-child(n+2), .numbers th:nth-child(n+2) { text-align: right;
-  font-variant-numeric: tabular-nums; }
-figure { margin: 0; } figcaption { margin-bottom: .4rem; font-weight: 600; font-size: .95rem; }
-figure img { display: block; max-width: 100%; margin: 0 auto; padding: .3rem; background: #fff;
-  border-radius: .3rem; }
-pre { margin: 0; overflow-x: auto; font: .82rem/1.45 ui-monospace, monospace; }
-details { margin-top: .8rem; } summary { cursor: pointer; color: var(--link); }
-details pre { margin-top: .6rem; }
-"""
 
 
 def write_page(directory: str | Path) -> Path:
@@ -96,20 +54,9 @@ def run_page(run: RunFiles) -> str:
     Args:
         run: What the files of the run say.
     """
-    title = escape(f"{run.experiment}/{run.run}")
-    digest = base64.b64encode(hashlib.sha256(curves.SCRIPT.encode()).digest()).decode()
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    policy += f"script-src 'sha256-{digest}'"
-    body = [_head(run), _tiles(run), _metrics(run), _charts(run), _pictures(run)]
-    body += [_configuration(run), _origin(run)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}{curves.STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + f"\n<script>{curves.SCRIPT}</script>\n</body></html>\n"
-    )
+    body = [_head(run), tiles(run), _metrics(run), pages(run), tables(run), _charts(run)]
+    body += [pictures(run), _configuration(run), _origin(run)]
+    return document(f"{run.experiment}/{run.run}", body)
 
 
 def _head(run: RunFiles) -> str:
@@ -123,7 +70,12 @@ def _head(run: RunFiles) -> str:
     )
 
 
-def _tiles(run: RunFiles) -> str:
+def tiles(run: RunFiles) -> str:
+    """The numbers one looks for first: best and last metrics, and what they cost.
+
+    Args:
+        run: The run.
+    """
     best, last = run.metrics("best"), run.metrics("last")
     better = "higher is better" if run.summary.get("mode") == "max" else "lower is better"
     tiles: list[tuple[str, str, str]] = []
@@ -138,6 +90,7 @@ def _tiles(run: RunFiles) -> str:
     length = f"{short(steps)} steps, {short(epochs)} epochs" if steps else ""
     trained = f"{short(run.number('trainable_params'))} trained"
     costs = (
+        ("energy", run.number("joules"), _energy, str(run.summary.get("joules_counter"))),
         ("time", run.number("seconds"), duration, length),
         ("training speed", run.number("samples_per_second"), short, "samples per second"),
         ("peak memory", run.number("peak_memory"), memory, "of the GPU, else the process"),
@@ -150,6 +103,10 @@ def _tiles(run: RunFiles) -> str:
         for name, value, note in tiles
     )
     return f'<div class="tiles">{cards}</div>' if cards else ""
+
+
+def _energy(joules: float) -> str:
+    return f"{joules / 3.6e6:.3g} kWh" if joules >= 3.6e5 else f"{joules:,.0f} J"
 
 
 def _value(run: RunFiles, name: str, metrics: Mapping[str, float | None]) -> str:
@@ -168,8 +125,43 @@ def _metrics(run: RunFiles) -> str:
         for n in sorted(names)
     ]
     note = f'<p class="soft">best: all metrics as they were at the best {escape(run.monitor)}</p>'
-    table = _table([["metric", *columns], *rows], "numbers")
+    table = table_html([["metric", *columns], *rows], "numbers")
     return f'<h2>Metrics</h2><div class="card">{table}{note if best else ""}</div>'
+
+
+def pages(run: RunFiles, start: Path | None = None) -> str:
+    """Links to what a browser can play: pages and films that are no pictures of this page.
+
+    Args:
+        run: The run.
+        start: Folder of the page; None for that of the run.
+    """
+    found = sorted(path for kind in ("html", "mp4") for path in run.directory.glob(f"*/*.{kind}"))
+    links = [f"<li>{link(path, start or run.directory)}</li>" for path in found[:_MOST_PAGES]]
+    if len(found) > _MOST_PAGES:
+        links.append(f"<li>and {len(found) - _MOST_PAGES} more beside them</li>")
+    return f'<h2>To play and turn</h2><ul class="card">{"".join(links)}</ul>' if links else ""
+
+
+def tables(run: RunFiles) -> str:
+    """Small tables of the run, such as scores per class; a page of the run links larger ones.
+
+    Args:
+        run: The run.
+    """
+    cards = []
+    for path in sorted(run.directory.glob("*.csv")):
+        if path.name == "metrics.csv" or path.stat().st_size > _LARGEST_TABLE:
+            continue
+        with path.open(newline="") as file:
+            head, *rows = [row for row in csv.reader(file) if row] or [[]]
+        if rows and len(rows) <= _MOST_ROWS and len(head) <= _MOST_COLUMNS:
+            name = escape(path.stem.replace("_", " "))
+            body = [[cell_text(cell) for cell in row] for row in rows]
+            table = table_html([head, *body], "numbers")
+            cards.append(f"<h2>{name.capitalize()}</h2>")
+            cards.append(f'<div class="card scroll">{table}</div>')
+    return "".join(cards)
 
 
 def _charts(run: RunFiles) -> str:
@@ -195,15 +187,14 @@ def _charts(run: RunFiles) -> str:
     return f'<h2>Curves</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
 
 
-def _pictures(run: RunFiles) -> str:
-    figures = []
-    for path in run.pictures:
-        name = escape(path.stem.replace("_", " "))
-        content = path.read_bytes() if path.stat().st_size <= _LARGEST_PICTURE else b""
-        kind, data = PICTURES[path.suffix.lower()], base64.b64encode(content).decode()
-        picture = f'<img src="data:image/{kind};base64,{data}" alt="{name}">'
-        shown = picture if content else _link(path, run.directory)
-        figures.append(f'<figure class="card"><figcaption>{name}</figcaption>{shown}</figure>')
+def pictures(run: RunFiles, start: Path | None = None) -> str:
+    """The pictures of a run.
+
+    Args:
+        run: The run.
+        start: Folder of the page; None for that of the run.
+    """
+    figures = [picture(path, start or run.directory) for path in run.pictures]
     return f'<h2>Pictures</h2><div class="grid wide">{"".join(figures)}</div>' if figures else ""
 
 
@@ -226,6 +217,7 @@ def _origin(run: RunFiles) -> str:
         "hash of the data": data.get("hash"),
         "protocol": run.summary.get("protocol"),
         "seed": run.summary.get("seed"),
+        "device": run.summary.get("device"),
         "revision": f"{git['rev']}{dirty}" if git.get("rev") else None,
         "versions": ", ".join(f"{name} {v}" for name, v in run.section("versions").items()),
     }
@@ -235,23 +227,9 @@ def _origin(run: RunFiles) -> str:
         for pattern in ("*.yaml", "*.json", "*.csv", "checkpoints/*.ckpt")
         for path in run.directory.glob(pattern)
     )
-    links = ", ".join(_link(path, run.directory) for path in files)
+    links = ", ".join(link(path, run.directory) for path in files)
     written = time.strftime("%Y-%m-%d %H:%M:%S %z")
     return (
-        f'<h2>Where it comes from</h2><div class="card">{_table(rows)}</div>'
+        f'<h2>Where it comes from</h2><div class="card">{table_html(rows)}</div>'
         f'<p>Files: {links}</p><p class="soft">Page written {written} by bimamba report.</p>'
     )
-
-
-def _table(rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """Rows of text; with a kind, the first one is the heading."""
-    lines = []
-    for i, row in enumerate(rows):
-        tag = "th" if kind and i == 0 else "td"
-        lines.append("<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>")
-    return f'<table class="{kind}">{"".join(lines)}</table>'
-
-
-def _link(path: Path, directory: Path) -> str:
-    name = path.relative_to(directory).as_posix()
-    return f'<a href="./{quote(name)}">{escape(name)}</a>'

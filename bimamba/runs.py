@@ -1,4 +1,4 @@
-"""`bimamba runs list|show|prune`: what has been run, what is in a run, and the disk it takes."""
+"""`bimamba runs list|show|resume|export|import|prune`: what has been run, what is done with it."""
 
 import argparse
 import json
@@ -17,14 +17,19 @@ from bimamba.comparison.selection import find_directories
 from bimamba.findings import size
 from bimamba.formats import duration, memory, short
 from bimamba.pruning import checkpoint_size, removable_checkpoints, remove
+from bimamba.run_archive import export_run, import_run
 from bimamba.run_catalog import STATUSES, Entry, by_best, catalog, metric_filter, moment
 from bimamba.run_files import RunFiles, read_run
+from blocks.errors import SuiteError
 
 _DESCRIPTION = """\
 Looks after run directories, from their files alone.
 
   list [ROOT ...]   a line a run, newest first; the default of ROOT is runs
   show RUN          one run: results, cost, changes of the configuration, files, problems
+  resume RUN        goes on with a run that was cut, as it was configured
+  export RUN        a zip with its results, configuration and weights
+  import FILE.zip   such a zip as a run directory, for every tool that reads runs
   prune RUN ...     deletes checkpoints that are neither the last nor the best; says what
                     it would do until it is given --yes
 """
@@ -71,7 +76,10 @@ def main(words: Sequence[str]) -> int:
     words = list(words)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "list")
-    given = _parser().parse_args(words)
+    given, more = _parser().parse_known_args(words)
+    if more and given.action is not _resume:
+        _parser().parse_args(words)  # Says what it does not know.
+    given.more = more
     action: Callable[[argparse.Namespace], int] = given.action
     return action(given)
 
@@ -81,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bimamba runs", description=_DESCRIPTION, formatter_class=raw
     )
-    actions = parser.add_subparsers(metavar="list|show|prune", required=True)
+    actions = parser.add_subparsers(metavar="list|show|resume|export|import|prune", required=True)
     listing = actions.add_parser("list", epilog=_LIST, formatter_class=raw)
     listing.add_argument("roots", nargs="*", default=["runs"], metavar="ROOT", help="default: runs")
     _add_filters(listing)
@@ -94,6 +102,26 @@ def _parser() -> argparse.ArgumentParser:
     showing = actions.add_parser("show", description="What the files of one run say.")
     showing.add_argument("run", metavar="RUN", help="runs/EXPERIMENT/RUN")
     showing.set_defaults(action=_show)
+    resuming = actions.add_parser(
+        "resume", description="Goes on with a run that was cut; --key value changes it, as for fit."
+    )
+    resuming.add_argument("run", metavar="RUN", help="runs/EXPERIMENT/RUN")
+    resuming.set_defaults(action=_resume)
+    exporting = actions.add_parser("export", description="Writes a run as one file.")
+    exporting.add_argument("run", metavar="RUN", help="runs/EXPERIMENT/RUN")
+    exporting.add_argument(
+        "--to", type=Path, metavar="FILE.zip", help="default: EXPERIMENT-RUN.zip, here"
+    )
+    exporting.add_argument(
+        "--checkpoints",
+        action="store_true",
+        help="take checkpoints, from which training goes on, instead of the weights alone",
+    )
+    exporting.set_defaults(action=_export)
+    importing = actions.add_parser("import", description="Unpacks what export wrote.")
+    importing.add_argument("file", type=Path, metavar="FILE.zip")
+    importing.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR")
+    importing.set_defaults(action=_import)
     pruning = actions.add_parser("prune", epilog=_PRUNE, formatter_class=raw)
     pruning.add_argument(
         "runs", nargs="+", metavar="RUN", help="a run, a folder with runs below it, or a pattern"
@@ -108,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pruning.add_argument("--yes", action="store_true", help="delete; without it nothing is")
     pruning.set_defaults(action=_prune)
-    for each in (listing, showing, pruning):
+    for each in (listing, showing, resuming, exporting, importing, pruning):
         each.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -219,6 +247,44 @@ def _show(given: argparse.Namespace) -> int:
         console.print(f"  {size(path.lstat().st_size):>9}  {escape(name)}", soft_wrap=True)
     for problem in run.problems:
         console.print(f"[red]{escape(problem)}[/]", soft_wrap=True)
+    return 0
+
+
+def _resume(given: argparse.Namespace) -> int:
+    run = Path(given.run).absolute()
+    read_run(run, summary_only=True)
+    if not (run / "config.yaml").is_file():
+        raise SuiteError(
+            expected="a run with its config.yaml",
+            found="none",
+            where=str(run),
+            cure="give the configuration yourself: bimamba fit --config FILE --resume RUN",
+        )
+    from bimamba.cli import run as run_verb
+
+    words = ["fit", "--config", str(run / "config.yaml"), "--output", str(run.parent.parent)]
+    words += ["--experiment", run.parent.name, "--run_name", run.name, "--resume", "auto"]
+    run_verb([*words, *given.more])
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    entry = Entry(read_run(given.run))
+    if entry.at_work:
+        raise SuiteError(
+            expected="a run that nobody is working on",
+            found=entry.at_work,
+            where=given.run,
+            cure="wait for it or stop it first",
+        )
+    path = given.to or Path(f"{entry.run.experiment}-{entry.run.run}.zip")
+    names = export_run(entry.run, path, checkpoints=given.checkpoints)
+    print(f"{path}: {len(names)} files, {size(path.stat().st_size)}")
+    return 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    print(import_run(given.file, given.output))
     return 0
 
 

@@ -12,7 +12,8 @@ from tests.conftest import ROOT
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FRAGMENTS = [path for path in CONFIGS if path.parent.name in {"trainer", "logger"}]
 ABLATIONS = [path for path in CONFIGS if path.parent.name == "ablation"]
-EXPERIMENTS = [path for path in CONFIGS if path not in (*FRAGMENTS, *ABLATIONS)]
+SWEEPS = [path for path in CONFIGS if path.parent.name == "sweep"]
+EXPERIMENTS = [path for path in CONFIGS if path not in (*FRAGMENTS, *ABLATIONS, *SWEEPS)]
 PARAMETERS = {
     "vision/vim_tiny": 7_148_008,
     "vision/vim_tiny_plus": 7_250_344,
@@ -82,6 +83,15 @@ def test_an_ablation_plans_runs_of_networks_that_build(path: Path) -> None:
     plan = make_plan(read_ablation(path))
     assert len(plan.params) > 1 and all(plan.params.values())
     assert not plan.notes
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=name)
+def test_a_sweep_searches_keys_that_exist(path: Path) -> None:
+    from bimamba.sweeping.description import read_sweep
+    from bimamba.sweeping.plan import make_sweep_plan
+
+    plan = make_sweep_plan(read_sweep(path))
+    assert plan.sweep.space and plan.mode in ("min", "max")
 
 
 def test_experiments_with_known_sizes_are_all_here() -> None:

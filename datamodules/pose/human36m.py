@@ -119,7 +119,8 @@ class Human36MDataModule(PoseDataModule):
             stage: `fit`, `validate`, `test` or `predict`.
 
         Raises:
-            SuiteError: Files are missing or broken, or there is no clip of `num_frames`.
+            SuiteError: Files are missing or broken, there is no clip of `num_frames`, or none that
+                an evaluation would score.
         """
         source = self._source()
         train, test = splits_of(open_h36m(source))
@@ -135,6 +136,8 @@ class Human36MDataModule(PoseDataModule):
                 self._train = ClipReader(train, train_clips, evaluate=False)
             _some(len(self._train), "training", source, self.num_frames)
         _some(len(test_clips), "evaluation", source, self.num_frames)
+        if stage != "predict":
+            _refuse_blocked_alone(self._eval)
         self._info = self._facts(source, train, test)
 
     def describe(self) -> Mapping[str, str | int | float]:
@@ -221,6 +224,17 @@ class Human36MDataModule(PoseDataModule):
 
 def _scored(name: str, count: int) -> npt.NDArray[np.bool_]:
     return np.full(count, not is_blocked(name))
+
+
+def _refuse_blocked_alone(clips: ClipReader) -> None:
+    names = {clips.split.videos[number].name for number in clips.video_of_clip.tolist()}
+    if all(map(is_blocked, names)):
+        raise SuiteError(
+            expected="an evaluation video whose frames are scored",
+            found="only recordings with broken truth, which the protocol leaves out",
+            where=", ".join(sorted(names)[:5]),
+            cure="add other videos of subjects 9 and 11 to the test split",
+        )
 
 
 def _some(clips: int, what: str, source: Source, num_frames: int) -> None:

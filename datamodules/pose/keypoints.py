@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
@@ -20,6 +21,8 @@ from datamodules.sampling import EvalSampler, SeededDataset
 Batch = dict[str, Any]
 
 _SUFFIXES = (".json", ".npz", ".npy")
+# A person may stand at the edge of the image; more than this share of joints outside is a mistake.
+_MANY_OUTSIDE = 0.05
 
 
 class KeypointsDataModule(LightningDataModule):
@@ -121,6 +124,7 @@ class KeypointsDataModule(LightningDataModule):
                 cure="train on Human36MDataModule or MPIINF3DHPDataModule: joints have no truth",
             )
         tracks = [track for path in _files(Path(self.root)) for track in self._read(path)]
+        _warn_of_size(tracks, self.size)
         self._windows = WindowReader(_named_apart(tracks), self.num_frames, self.stride)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
@@ -149,6 +153,20 @@ class KeypointsDataModule(LightningDataModule):
                 cure="call setup('predict') first, or let a Trainer do it",
             )
         return self._windows
+
+
+def _warn_of_size(tracks: list[Track], size: tuple[int, int]) -> None:
+    """Tells of joints outside the image: too small a size makes poses too large and off-centre."""
+    joints = np.concatenate([track.joints.reshape(-1, 3) for track in tracks])
+    seen = joints[joints[:, 2] > 0, :2]
+    outside = ((seen < 0) | (seen > size)).any(1)
+    if len(seen) and outside.mean() > _MANY_OUTSIDE:
+        width, height = seen.max(0)
+        rank_zero_warn(
+            f"{outside.mean():.0%} of the joints lie outside an image of {size[0]} x {size[1]} "
+            f"pixels, as far as {width:.0f}, {height:.0f}: check data.init_args.size, and that "
+            "joints are pixels of the full image."
+        )
 
 
 def _named_apart(tracks: list[Track]) -> list[Track]:

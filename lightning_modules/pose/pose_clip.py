@@ -7,11 +7,9 @@ is -y, so `displayed` gives (x, z, -y), right-handed with the third axis up.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from blocks.geometry.skeleton import Skeleton
-
-Array = npt.NDArray[np.float32]
+from lightning_modules.skeleton_clip import Array, SkeletonClip
 
 # What a network trained on normalised poses puts out.
 IMAGE_UNIT = "half image widths"
@@ -49,6 +47,20 @@ class PoseClip:
     def caption(self) -> str:
         """Space and unit, for titles."""
         return f"{self.space}, {self.unit}"
+
+    def shown(self) -> SkeletonClip:
+        """As a page shows it: the truth behind the prediction."""
+        truth = None if self.truth is None else displayed(self.truth)
+        return self._clip(self.name, self.poses, truth)
+
+    def panels(self) -> list[SkeletonClip]:
+        """As a film shows it: the truth beside the prediction."""
+        named = {"prediction": self.poses} | ({} if self.truth is None else {"truth": self.truth})
+        return [self._clip(name, poses) for name, poses in named.items()]
+
+    def _clip(self, name: str, poses: Array, truth: Array | None = None) -> SkeletonClip:
+        joints = displayed(poses)
+        return SkeletonClip(name, joints, self.skeleton, self.unit, self.fps, self.caption, truth)
 
 
 def displayed(poses: Array) -> Array:

@@ -5,7 +5,6 @@ A video comes as overlapping windows in any order; where they meet they are blen
 """
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,13 @@ from torch import Tensor
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
+from lightning_modules.file_names import file_names
 from lightning_modules.gathering import gathered
-from lightning_modules.pose.animation import write_animation
-from lightning_modules.pose.pose_clip import IMAGE_UNIT, MILLIMETRES, Array, PoseClip, body_height
-from lightning_modules.pose.viewer import write_viewer
+from lightning_modules.pose.pose_clip import IMAGE_UNIT, MILLIMETRES, PoseClip, body_height
 from lightning_modules.pose.windows import blended
+from lightning_modules.skeleton_clip import Array
+from lightning_modules.skeleton_film import write_film
+from lightning_modules.skeleton_viewer import write_viewer
 from lightning_modules.workload import Workload
 
 # Of videos whose data does not tell.
@@ -123,7 +124,8 @@ class PoseFiles(Callback):
         for window in sorted(windows, key=lambda window: window.index):
             by_source.setdefault(window.source, []).append(window)
         folder = Path(trainer.default_root_dir) / "poses"
-        names = file_names(list(by_source))
+        free = file_names(by_source, taken=[_TOGETHER], empty="video")
+        names = dict(zip(by_source, free, strict=True))
         clips = []
         for number, (source, parts) in enumerate(by_source.items()):
             clip = self._write(folder / names[source], source, parts, pl_module)
@@ -131,11 +133,13 @@ class PoseFiles(Callback):
                 frames = max(round(self.video_seconds * clip.fps), 1)
                 truth = None if clip.truth is None else clip.truth[:frames]
                 beginning = replace(clip, poses=clip.poses[:frames], truth=truth)
-                write_animation(folder / f"{names[source]}.{self.video}", beginning)
+                film = folder / f"{names[source]}.{self.video}"
+                write_film(film, beginning.panels(), f"{clip.name}\n{clip.caption}")
             if len(by_source) <= _MOST_TOGETHER:
                 clips.append(clip)
         if len(clips) > 1:
-            write_viewer(folder / f"{_TOGETHER}.html", clips, "all together")
+            page = [clip.shown() for clip in clips]
+            write_viewer(folder / f"{_TOGETHER}.html", page, "all together")
 
     def _write(
         self, path: Path, source: str, windows: list[_Window], module: LightningModule
@@ -153,7 +157,7 @@ class PoseFiles(Callback):
         } | ({} if clip.truth is None else {"truth": clip.truth})  # fmt: skip
         with atomic_path(Path(f"{path}.npz")) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        write_viewer(Path(f"{path}.html"), [clip], source)
+        write_viewer(Path(f"{path}.html"), [clip.shown()], source)
         return clip
 
     def _clip(
@@ -190,22 +194,6 @@ def in_unit_of_data(
         root = getattr(module, "skeleton").root  # noqa: B009
         pose, truth = (x - x[..., root : root + 1, :] for x in (pose, truth))
     return pose, truth
-
-
-def file_names(sources: list[str]) -> dict[str, str]:
-    """A name for the files of each video: letters, digits, dots and dashes, no two alike."""
-    names: dict[str, str] = {}
-    # Some file systems do not tell A from a.
-    taken = {_TOGETHER}
-    for source in sources:
-        plain = re.sub(r"[^\w.-]+", "_", source).lstrip(".") or "video"
-        name, copies = plain, 1
-        while name.lower() in taken:
-            copies += 1
-            name = f"{plain}-{copies}"
-        taken.add(name.lower())
-        names[source] = name
-    return names
 
 
 def _metadata(clip: PoseClip) -> dict[str, Any]:

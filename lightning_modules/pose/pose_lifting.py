@@ -147,7 +147,8 @@ class PoseLifting(Workload):
         loss = self.loss_terms.total(terms)
         self.log_loss(loss, stage, len(pose))
         if stage == "train":
-            named = {f"train/{name}": term for name, term in terms.items()}
+            # Not the names of the scores, which are millimetres.
+            named = {f"train/loss_{name}": term for name, term in terms.items()}
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(pose), sync_dist=True)
             return {"loss": loss}
         prediction = self.millimetres(self.rooted(pose), batch)

@@ -1,6 +1,6 @@
 """Pictures of a lifter at work: what it saw, what it said, what was true."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,20 @@ from blocks.geometry.skeleton import Skeleton
 from lightning_modules.evaluation_pictures import EvaluationPictures
 from lightning_modules.gathering import gathered
 from lightning_modules.media import log_media
-from lightning_modules.pose.drawing import SkeletonAxes, bone_colours, bounds
-from lightning_modules.pose.pose_clip import MILLIMETRES, Array, PoseClip
+from lightning_modules.pose.pose_clip import MILLIMETRES, PoseClip, displayed
 from lightning_modules.pose.pose_files import DEFAULT_FPS, in_unit_of_data
-from lightning_modules.pose.viewer import write_viewer
+from lightning_modules.skeleton_clip import Array, bounds
+from lightning_modules.skeleton_drawing import SkeletonAxes, bone_colours
+from lightning_modules.skeleton_film import write_film
+from lightning_modules.skeleton_viewer import write_viewer
 from lightning_modules.workload import Workload
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_SPLITS = {"val": "validation", "test": "test"}
+_SLOWER = 4
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,11 @@ class ShownClip:
 
 
 class PosePictures(EvaluationPictures):
-    """Draws `pictures/{val,test}_poses.png`; after a test also `poses/test.html`, which plays.
+    """Draws `pictures/{val,test}_poses.png` and `poses/{val,test}.html`, which plays the clips.
 
-    The clips are spread over the split, and the same on any number of processes.
+    At the very end the first of them also becomes a film, `pictures/{val,test}_poses.gif`, as a run
+    of half a second can only be followed slowly. The clips are spread over the split, and the same
+    on any number of processes.
 
     Args:
         clips: How many are shown, at least 1.
@@ -64,6 +72,23 @@ class PosePictures(EvaluationPictures):
         self.clips = clips
         self._kept: list[ShownClip] = []
         self._stride = 1
+        self._first: PoseClip | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws now and then while training, always in `validate`."""
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "validate":
+            self._film(trainer, "val")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws and films the last validation."""
+        super().on_fit_end(trainer, pl_module)
+        self._film(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws and films the test."""
+        super().on_test_end(trainer, pl_module)
+        self._film(trainer, "test")
 
     def _forget(self, module: LightningModule) -> None:
         self._kept, self._stride = [], 1
@@ -95,14 +120,21 @@ class PosePictures(EvaluationPictures):
         with atomic_path(path) as temporary:
             pose_figure(chosen, skeleton).savefig(temporary, dpi=110)
         log_media(trainer, f"{stage}/poses", path)
-        if stage == "test":
-            relative = bool(getattr(module, "root_relative"))  # noqa: B009
-            rest = (skeleton, MILLIMETRES, relative, module.info.get("fps") or DEFAULT_FPS)
-            clips = [
-                PoseClip(f"{c.source}, clip {c.index}", c.prediction, *rest, c.truth)
-                for c in chosen
-            ]
-            write_viewer(directory / "poses" / "test.html", clips, "Clips of the test")
+        relative = bool(getattr(module, "root_relative"))  # noqa: B009
+        rest = (skeleton, MILLIMETRES, relative, module.info.get("fps") or DEFAULT_FPS)
+        clips = [
+            PoseClip(f"{c.source}, clip {c.index}", c.prediction, *rest, c.truth) for c in chosen
+        ]
+        title = f"Clips of the {_SPLITS[stage]}"
+        write_viewer(directory / "poses" / f"{stage}.html", [c.shown() for c in clips], title)
+        self._first = clips[0]
+
+    def _film(self, trainer: Trainer, stage: str) -> None:
+        if self._first is None:
+            return
+        clip = replace(self._first, fps=self._first.fps / _SLOWER)
+        path = Path(trainer.default_root_dir) / "pictures" / f"{stage}_poses.gif"
+        write_film(path, clip.panels(), f"{clip.name}\n{clip.caption}, {_SLOWER} times slower")
 
 
 def thinned(clips: list[ShownClip], limit: int, stride: int = 1) -> tuple[list[ShownClip], int]:
@@ -139,6 +171,7 @@ def pose_figure(clips: list[ShownClip], skeleton: Skeleton) -> "Figure":
         flat = figure.add_subplot(3, len(clips), column, aspect="equal")
         _draw_joints(flat, clip.keypoints[middle], skeleton)
         flat.set_title(f"{clip.source}\n{error:.1f} mm off", fontsize=8)
+        prediction, truth = displayed(prediction), displayed(truth)
         centre, half = bounds(prediction, truth)
         for row, pose in ((1, prediction), (2, truth)):
             place = row * len(clips) + column

@@ -53,4 +53,4 @@ def _table(path: Path, header: list[str], rows: list[list[str | float | None]]) 
         writer = csv.writer(file)
         writer.writerow(header)
         for name, *values in rows:
-            writer.writerow([name, *("" if v is None or v != v else f"{v:.4f}" for v in values)])
+            writer.writerow([name, *("" if v is None or v != v else f"{v:.6f}" for v in values)])

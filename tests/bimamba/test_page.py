@@ -303,7 +303,7 @@ def test_a_large_picture_is_linked_instead(
 ) -> None:
     folder = run()
     Image.effect_noise((64, 64), 50).save(folder / "pictures" / "val grid.png")
-    monkeypatch.setattr("bimamba.page._LARGEST_PICTURE", 100)
+    monkeypatch.setattr("bimamba.html.LARGEST_PICTURE", 100)
     text = page(folder)
     assert '<a href="./pictures/val%20grid.png">pictures/val grid.png</a>' in text
     assert "data:image" not in text
@@ -350,3 +350,32 @@ def test_the_table_at_the_end_takes_diverged_and_partly_known_metrics(
     assert "not finite" in out
     assert "val/new" in out
     assert out.splitlines()[-1] == f"open in a browser: {folder / 'page.html'}"
+
+
+def test_small_tables_are_shown_and_large_ones_linked(run: Callable[..., Path]) -> None:
+    folder = run()
+    (folder / "per_action.csv").write_text("action,p1,count\nWalking,41.23456,12\n<b>,,\n")
+    (folder / "predictions.csv").write_text("file,class\n" + "a.png,3\n" * 100)
+    text = page(folder)
+    assert "<h2>Per action</h2>" in text
+    assert "<td>Walking</td><td>41.23</td><td>12</td>" in text
+    assert "<td>&lt;b&gt;</td><td></td>" in text
+    assert "a.png" not in text and '<a href="./predictions.csv">' in text
+    assert "<h2>Metrics</h2>" in text and "Per action</h2>" in text
+
+
+def test_pages_that_play_are_linked_and_a_few_of_many_suffice(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run()
+    assert "To play and turn" not in page(folder)
+    (folder / "poses").mkdir()
+    for number in range(20):
+        (folder / "poses" / f"video {number:02}.html").touch()
+    text = page(folder)
+    assert '<a href="./poses/video%2000.html">poses/video 00.html</a>' in text
+    assert "and 8 more" in text and "video 19" not in text
+    print_results(folder, folder / "page.html")
+    out = capsys.readouterr().out
+    assert "video 07.html" in out and "video 08.html" not in out
+    assert f"and 12 more in {folder / 'poses'}" in out

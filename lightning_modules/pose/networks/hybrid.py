@@ -32,14 +32,15 @@ class LimbScan(nn.Module):
     Args:
         dim: Width C.
         d_inner: Inner width of the scan.
+        d_state: States per channel of the scan.
     """
 
     order: Tensor
     back: Tensor
 
-    def __init__(self, dim: int, d_inner: int) -> None:
+    def __init__(self, dim: int, d_inner: int, d_state: int) -> None:
         super().__init__()
-        self.mamba = BiMamba(dim, d_inner=d_inner)
+        self.mamba = BiMamba(dim, d_inner=d_inner, d_state=d_state)
         order = torch.tensor(LIMB_ORDER)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
@@ -81,6 +82,7 @@ class HybridLifter(Recorded, nn.Module):
         drop_path: Probability of dropping a branch for a sample.
         layer_scale: Start of the residual branches' factors; None has none.
         causal: Whether the scans over frames run forward only.
+        d_state: States per channel of the scans.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class HybridLifter(Recorded, nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = 1e-5,
         causal: bool = False,
+        d_state: int = 16,
     ) -> None:
         super().__init__()
         self.in_features, self.causal = in_features, causal
@@ -104,8 +107,8 @@ class HybridLifter(Recorded, nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, len(H36M.names), dim))
         self.layers = nn.ModuleList(
             HybridLayer(
-                MetaFormerBlock(LimbScan(dim, d_inner), "joints", *options),
-                MetaFormerBlock(temporal_mixer(dim, d_inner, causal), "frames", *options),
+                MetaFormerBlock(LimbScan(dim, d_inner, d_state), "joints", *options),
+                MetaFormerBlock(temporal_mixer(dim, d_inner, causal, d_state), "frames", *options),
                 MetaFormerBlock(SkeletonGraph(dim), "joints", *options),
                 dim,
             )

@@ -94,6 +94,7 @@ class MambaGCNBlock(nn.Module):
         return x
 
 
-def temporal_mixer(dim: int, d_inner: int, causal: bool) -> Mamba | BiMamba:
+def temporal_mixer(dim: int, d_inner: int, causal: bool, d_state: int = 16) -> Mamba | BiMamba:
     """A scan over frames: forward only, so that it can be fed frame by frame, or both ways."""
-    return Mamba(dim, d_inner=d_inner) if causal else BiMamba(dim, d_inner=d_inner)
+    mixer = Mamba if causal else BiMamba
+    return mixer(dim, d_inner=d_inner, d_state=d_state)

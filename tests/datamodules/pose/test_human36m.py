@@ -244,6 +244,25 @@ def test_validate_tells_what_frames_alone_show(tiny: Path) -> None:
     assert levels["videos of at least 9 frames"] == "warning"
 
 
+def test_joints_of_another_image_size_are_told(tiny: Path) -> None:
+    rewrite(tiny, joint_2d=lambda x: 2 * x)
+    remarks = [r for r in module(tiny).validate() if isinstance(r, Remark)]
+    levels = {
+        remark.where[:4]: remark for remark in remarks if "inside the image" in remark.expected
+    }
+    assert levels["test"].level == "warning" and "full image" in levels["test"].cure
+
+
+def test_blocked_recordings_alone_are_refused_where_they_would_be_scored(tiny: Path) -> None:
+    rewrite(tiny, source=lambda x: [f"s_09_act_05_subact_02_{name[-5:]}" if "s_09" in name
+                                    or "s_11" in name else name for name in x])  # fmt: skip
+    for stage in ("fit", "validate", "test"):
+        with pytest.raises(SuiteError, match="broken truth") as caught:
+            ready(tiny, stage)
+        assert "s_09_act_05_subact_02" in str(caught.value)
+    ready(tiny, "predict")
+
+
 def test_a_nan_is_refused_before_training(tiny: Path) -> None:
     def spoil(joints: np.ndarray) -> np.ndarray:
         joints = joints.copy()

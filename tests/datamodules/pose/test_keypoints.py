@@ -118,6 +118,19 @@ def test_a_folder_of_videos_is_read_whole(tmp_path: Path) -> None:
     assert batch["keypoints"].dtype == torch.float32
 
 
+def test_a_size_that_is_not_the_videos_is_told(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    joints = np.random.RandomState(0).rand(6, 17, 2) * (1900, 1000)
+    np.save(tmp_path / "joints.npy", joints)
+    with pytest.warns(UserWarning, match="outside an image of 1280 x 720.*data.init_args.size"):
+        predicting(tmp_path / "joints.npy", num_frames=3)
+    np.save(tmp_path / "joints.npy", joints / 2)
+    recwarn.clear()
+    predicting(tmp_path / "joints.npy", num_frames=3)
+    assert not recwarn.list
+
+
 def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="bimamba predict"):
         KeypointsDataModule(str(tmp_path), (100, 100)).setup("fit")

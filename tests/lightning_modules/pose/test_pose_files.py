@@ -17,7 +17,6 @@ from blocks.geometry.skeleton import H36M
 from datamodules.pose import KeypointsDataModule
 from lightning_modules.pose import HybridLifter, PoseFiles, PoseLifting, PosePictures
 from lightning_modules.pose.pose_clip import body_height
-from lightning_modules.pose.pose_files import file_names
 from lightning_modules.pose.windows import lift_in_windows
 
 FRAMES, LENGTH, STRIDE = 20, 9, 4
@@ -187,15 +186,6 @@ def test_predict_writes_files_and_no_pictures_by_itself(tmp_path: Path) -> None:
     trainer.predict(module(), data(tmp_path / "short.npz"), return_predictions=False)
     found = [c for c in trainer.callbacks if isinstance(c, PoseFiles | PosePictures)]
     assert found == [own]
-
-
-def test_no_two_videos_share_a_file() -> None:
-    names = file_names(["a b", "a_b", "A/B", "../x", "all_together", "Gehen-ä", ".", "a b-2"])
-    assert names["a b"] == "a_b"
-    assert names["Gehen-ä"] == "Gehen-ä"
-    lower = [name.lower() for name in names.values()]
-    assert len({*lower, "all_together"}) == len(names) + 1
-    assert all("/" not in name and not name.startswith(".") for name in names.values())
 
 
 @pytest.mark.parametrize("name", ["body_height_mm", "fps", "video_seconds"])

@@ -69,6 +69,7 @@ def test_a_test_leaves_a_picture_and_a_page(
     with Image.open(tmp_path / "pictures" / "test_poses.png") as picture:
         picture.load()
         assert min(picture.size) > 400
+    assert (tmp_path / "pictures" / "test_poses.gif").is_file()
     page = (tmp_path / "poses" / "test.html").read_text()
     (clips,) = shown
     assert len(clips) == 3
@@ -95,7 +96,10 @@ def test_a_fit_draws_its_last_validation_and_nothing_before_its_time(
     run(tmp_path, root, "fit", PosePictures(2, every_seconds=3600), **options)
     assert len(shown) == 1
     assert (tmp_path / "pictures" / "val_poses.png").is_file()
-    assert not (tmp_path / "poses").exists()
+    assert "Clips of the validation" in (tmp_path / "poses" / "val.html").read_text()
+    with Image.open(tmp_path / "pictures" / "val_poses.gif") as film:
+        assert getattr(film, "n_frames", 1) == 9
+        assert film.info["duration"] == pytest.approx(80, abs=10)  # Of 20 ms in life.
     run(tmp_path, root, "fit", PosePictures(2, every_seconds=0), **options)
     assert len(shown) == 1 + 3
 
@@ -110,7 +114,7 @@ def test_the_module_brings_its_pictures_and_a_dry_run_does_not(tmp_path: Path, r
 
 def test_a_fit_without_validation_draws_nothing(tmp_path: Path, root: Path) -> None:
     run(tmp_path, root, "fit", max_epochs=1, limit_train_batches=1, limit_val_batches=0)
-    assert not (tmp_path / "pictures").exists()
+    assert not (tmp_path / "pictures").exists() and not (tmp_path / "poses").exists()
 
 
 def clip(index: int) -> ShownClip:

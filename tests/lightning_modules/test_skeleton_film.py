@@ -10,16 +10,24 @@ from PIL import Image
 
 from blocks.errors import SuiteError
 from blocks.geometry.skeleton import H36M
-from lightning_modules.pose import animation
-from lightning_modules.pose.animation import animation_frames, write_animation
-from lightning_modules.pose.drawing import LEFT, MIDDLE, RIGHT, bone_colours, bounds
+from lightning_modules import skeleton_film
 from lightning_modules.pose.pose_clip import displayed
-from tests.lightning_modules.pose.clips import clip, walking
+from lightning_modules.skeleton_clip import SkeletonClip, bounds
+from lightning_modules.skeleton_drawing import LEFT, MIDDLE, RIGHT, bone_colours
+from lightning_modules.skeleton_film import film_frames, write_film
+from tests.lightning_modules.pose import clips
+from tests.lightning_modules.pose.clips import walking
+
+TITLE = "S9 <Walking>\nmm"
+
+
+def clip(frames: int = 6, truth: bool = True, fps: float = 50.0) -> list[SkeletonClip]:
+    return clips.clip(frames, truth, fps).panels()
 
 
 def test_a_gif_moves_as_fast_as_the_clip(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "walk.gif"
-    write_animation(path, clip(7, fps=50))
+    write_film(path, clip(7, fps=50), TITLE)
     with Image.open(path) as film:
         assert film.n_frames == 4  # Every second of 7.
         assert film.info["duration"] == 40
@@ -30,7 +38,7 @@ def test_a_gif_moves_as_fast_as_the_clip(tmp_path: Path) -> None:
             film.seek(number)
             pictures.append(np.asarray(film.convert("RGB"), dtype=int))
     assert all((a != b).any() for a, b in zip(pictures, pictures[1:], strict=False))
-    expected = list(animation_frames(clip(7, fps=50), 2))
+    expected = list(film_frames(clip(7, fps=50), TITLE, 2))
     for found, drawn in zip(pictures, expected, strict=True):
         assert np.abs(found - drawn).mean() < 1.5
     assert [p.name for p in path.parent.iterdir()] == ["walk.gif"]
@@ -38,7 +46,7 @@ def test_a_gif_moves_as_fast_as_the_clip(tmp_path: Path) -> None:
 
 def test_an_mp4_is_one_skeleton_wide_without_truth(tmp_path: Path) -> None:
     path = tmp_path / "walk.mp4"
-    write_animation(path, clip(5, truth=False, fps=20))
+    write_film(path, clip(5, truth=False, fps=20), TITLE)
     film = imageio_ffmpeg.read_frames(str(path))
     facts = next(film)
     assert facts["size"] == (400, 448)
@@ -49,31 +57,31 @@ def test_an_mp4_is_one_skeleton_wide_without_truth(tmp_path: Path) -> None:
 
 def test_one_frame_and_a_body_of_no_size_can_be_drawn(tmp_path: Path) -> None:
     still = clip(1, truth=False)
-    still.poses[:] = 0
-    write_animation(tmp_path / "still.gif", still)
+    still[0].joints[:] = 0
+    write_film(tmp_path / "still.gif", still, TITLE)
     with Image.open(tmp_path / "still.gif") as film:
         film.load()
 
 
 def test_other_films_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"\.gif or \.mp4"):
-        write_animation(tmp_path / "walk.avi", clip())
+        write_film(tmp_path / "walk.avi", clip(), TITLE)
 
 
 def test_a_film_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> object:
-        yield from islice(animation_frames(clip(2)), 2)
+        yield from islice(film_frames(clip(2), TITLE), 2)
         raise OSError("disk full")
 
-    monkeypatch.setattr(animation, "animation_frames", failing)
+    monkeypatch.setattr(skeleton_film, "film_frames", failing)
     with pytest.raises(OSError, match="disk full"):
-        write_animation(tmp_path / "walk.gif", clip())
+        write_film(tmp_path / "walk.gif", clip(), TITLE)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_are_drawn_one_at_a_time() -> None:
     long = clip(1_000_000 // 51, truth=False)
-    first, second = islice(animation_frames(long), 2)
+    first, second = islice(film_frames(long, TITLE), 2)
     assert first.dtype == np.uint8
     assert (first != second).any()
 
@@ -88,7 +96,8 @@ def test_bones_have_the_colour_of_their_side() -> None:
 
 def test_the_cube_holds_every_pose_and_is_no_larger_than_needed() -> None:
     a, b = walking(9), 2 * walking(4, seed=2)
+    a, b = displayed(a), displayed(b)
     centre, half = bounds(a, None, b)
-    points = np.concatenate([displayed(x).reshape(-1, 3) for x in (a, b)])
+    points = np.concatenate([x.reshape(-1, 3) for x in (a, b)])
     reach = np.abs(points - centre).max()
     assert reach <= half <= 1.06 * reach

@@ -5,17 +5,22 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lightning_modules.pose.pose_clip import Array, displayed
-from lightning_modules.pose.viewer import viewer_page, write_viewer
-from tests.lightning_modules.pose.clips import clip
+from lightning_modules.skeleton_clip import Array, SkeletonClip
+from lightning_modules.skeleton_viewer import viewer_page, write_viewer
+from tests.lightning_modules.pose import clips
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def clip(frames: int = 6, truth: bool = True) -> SkeletonClip:
+    return clips.clip(frames, truth).shown()
 
 
 def content(page: str) -> list[dict[str, Any]]:
@@ -33,9 +38,9 @@ def test_the_page_holds_the_poses_within_half_a_step() -> None:
     shown = clip(20)
     (found,) = content(viewer_page([shown], "walk"))
     assert found["step"] < 0.1
-    for name, poses in (("poses", shown.poses), ("truth", shown.truth)):
+    for name, poses in (("poses", shown.joints), ("truth", shown.truth)):
         given = unpacked(found[name], found["step"])
-        assert np.abs(given - displayed(poses)).max() <= 0.5001 * found["step"]
+        assert np.abs(given - poses).max() <= 0.5001 * found["step"]
     assert [tuple(bone[:2]) for bone in found["bones"]] == list(shown.skeleton.bones)
     assert [bone[2] for bone in found["bones"][:4]] == ["right", "right", "right", "left"]
 
@@ -57,7 +62,7 @@ def test_a_page_needs_no_network_and_no_name_breaks_it() -> None:
 
 def test_bodies_of_no_size_and_clips_without_truth_are_written(tmp_path: Path) -> None:
     still = clip(2, truth=False)
-    still.poses[:] = 0
+    still.joints[:] = 0
     write_viewer(tmp_path / "still.html", [still], "still")
     (found,) = content((tmp_path / "still.html").read_text())
     assert found["truth"] is None
@@ -69,7 +74,8 @@ def test_bodies_of_no_size_and_clips_without_truth_are_written(tmp_path: Path) -
 def test_the_program_runs_in_a_browser(tmp_path: Path) -> None:
     assert CHROMIUM is not None
     shown = clip(40)
-    write_viewer(tmp_path / "page.html", [shown, clip(7, truth=False)], "walk")
+    other = replace(clip(7, truth=False), name="another")
+    write_viewer(tmp_path / "page.html", [shown, other], "walk")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     options += ["--virtual-time-budget=600", "--window-size=800,600", "--dump-dom"]
     address = (tmp_path / "page.html").as_uri()
@@ -78,6 +84,6 @@ def test_the_program_runs_in_a_browser(tmp_path: Path) -> None:
     assert found is not None, done.stderr[-2000:]
     frame = int(found[1])
     assert shown.truth is not None
-    expected = np.linalg.norm(shown.poses[frame] - shown.truth[frame], axis=-1).mean()
+    expected = np.linalg.norm(shown.joints[frame] - shown.truth[frame], axis=-1).mean()
     assert float(found[2]) == pytest.approx(expected, abs=0.1)
     assert "all, side by side" in done.stdout

@@ -1,10 +1,10 @@
-"""Poses as a film: GIF, or MP4 with H.264, which ffmpeg encodes while the frames are drawn.
+"""Moving bodies as a film: GIF, or MP4 with H.264, which ffmpeg encodes while frames are drawn.
 
 No more than one frame is in memory, however long the clip is.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
-from lightning_modules.pose.drawing import SkeletonAxes, bounds
-from lightning_modules.pose.pose_clip import PoseClip
+from lightning_modules.skeleton_clip import SkeletonClip, bounds
+from lightning_modules.skeleton_drawing import SkeletonAxes
 
 Image = npt.NDArray[np.uint8]
 
@@ -30,14 +30,15 @@ _ENCODER: dict[str, dict[str, Any]] = {
 }
 
 
-def write_animation(path: Path, clip: PoseClip) -> None:
-    """Draws a clip into a film, with the truth beside it where there is one.
+def write_film(path: Path, clips: Sequence[SkeletonClip], title: str) -> None:
+    """Draws clips side by side into a film, each under its name.
 
-    Above 25 frames per second some frames are left out; it is as fast as the clip.
+    Above 25 frames per second some frames are left out; it is as fast as the clips.
 
     Args:
         path: A name that ends with .gif or .mp4; appears when the film is complete.
-        clip: What to show.
+        clips: At least one, all of one speed; the longest decides, others rest at their end.
+        title: Above them; may have two lines.
 
     Raises:
         SuiteError: Another kind of film.
@@ -46,20 +47,20 @@ def write_animation(path: Path, clip: PoseClip) -> None:
         raise SuiteError(
             expected="a name that ends with .gif or .mp4",
             found=path.name,
-            where="write_animation",
+            where="write_film",
             cure="rename it",
         )
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
-    step = max(math.ceil(clip.fps / _FASTEST), 1)
-    frames = animation_frames(clip, step)
+    step = max(math.ceil(clips[0].fps / _FASTEST), 1)
+    frames = film_frames(clips, title, step)
     first = next(frames)
     height, width, _ = first.shape
     with atomic_path(path) as temporary:
         film = imageio_ffmpeg.write_frames(
             str(temporary),
             (width, height),
-            fps=clip.fps / step,
+            fps=clips[0].fps / step,
             macro_block_size=1,
             ffmpeg_log_level="error",  # The palette would be commented on otherwise.
             **_ENCODER[path.suffix],
@@ -73,11 +74,12 @@ def write_animation(path: Path, clip: PoseClip) -> None:
             film.close()
 
 
-def animation_frames(clip: PoseClip, step: int = 1) -> Iterator[Image]:
-    """Every `step`-th frame of a clip as an image.
+def film_frames(clips: Sequence[SkeletonClip], title: str, step: int = 1) -> Iterator[Image]:
+    """Every `step`-th frame of some clips as an image.
 
     Args:
-        clip: What to show.
+        clips: Side by side.
+        title: Above them.
         step: Frames from one image to the next.
 
     Yields:
@@ -86,22 +88,34 @@ def animation_frames(clip: PoseClip, step: int = 1) -> Iterator[Image]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = {"prediction": clip.poses} | ({} if clip.truth is None else {"truth": clip.truth})
-    figure = Figure(figsize=(_INCHES * len(shown), _INCHES + _TITLE), dpi=_DPI)
+    figure = Figure(figsize=(_INCHES * len(clips), _INCHES + _TITLE), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
-    centre, half = bounds(clip.poses, clip.truth)
+    follows = any(clip.travels for clip in clips)
+    centre, half = bounds(*(_about_root(c) if follows else c.joints for c in clips))
     skeletons = []
-    for place, name in enumerate(shown, 1):
-        axes = figure.add_subplot(1, len(shown), place, projection="3d")
-        axes.set_title(name, fontsize=10, y=0.97)
-        skeletons.append(SkeletonAxes(axes, clip.skeleton, centre, half))
+    for place, clip in enumerate(clips, 1):
+        axes = figure.add_subplot(1, len(clips), place, projection="3d")
+        axes.set_title(clip.name, fontsize=10, y=0.97)
+        skeletons.append(SkeletonAxes(axes, clip.skeleton, centre, half, clip.floor))
     figure.subplots_adjust(left=0, right=1, bottom=0, top=0.9)
-    figure.suptitle(f"{clip.name}\n{clip.caption}", fontsize=10, y=0.98)
+    figure.suptitle(title, fontsize=10, y=0.98)
     number = figure.text(0.02, 0.02, "", fontsize=9)
-    for frame in range(0, len(clip.poses), step):
-        for skeleton, poses in zip(skeletons, shown.values(), strict=True):
-            skeleton.show(poses[frame])
-        number.set_text(f"frame {frame}, {frame / clip.fps:.2f} s")
+    for frame in range(0, max(len(clip.joints) for clip in clips), step):
+        for axes, clip in zip(skeletons, clips, strict=True):
+            now = min(frame, len(clip.joints) - 1)
+            axes.show(clip.joints[now])
+            path = clip.joints[: now + 1, clip.skeleton.root]
+            if clip.floor is not None:
+                axes.show_path(path)
+            if follows:
+                axes.look_at(path[-1])
+        number.set_text(f"frame {frame}, {frame / clips[0].fps:.2f} s")
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[..., :3]
         yield np.ascontiguousarray(image)
+
+
+def _about_root(clip: SkeletonClip) -> npt.NDArray[np.float32]:
+    """Joints with the root at the origin of the ground, (N, J, 3)."""
+    root = clip.joints[:, clip.skeleton.root : clip.skeleton.root + 1]
+    return clip.joints - root * np.array([1, 1, 0], dtype=np.float32)
