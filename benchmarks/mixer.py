@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from benchmarks.agreement import disagreement, gradients, largest_difference
 from benchmarks.first_call import measure_first_call
 from benchmarks.memory import peak_bytes, saved_bytes
-from benchmarks.mixer_peers import MIXER_PEERS, SAME_FUNCTION
+from benchmarks.mixer_peers import CUDA_MIXER_PEERS, MIXER_PEERS, SAME_FUNCTION
 from benchmarks.settings import DTYPES, Settings, Tell, chosen
 from benchmarks.sweep import measure_sweep
 from benchmarks.timing import Row, compare, interleave, reason
 from blocks import BiMamba
 
 DIM, BATCH, LENGTH = 192, 8, 197  # Vim-Tiny: 14 x 14 patches and a class token.
+CUDA_BATCH = 128  # A GPU is filled by a training batch.
 OURS = "bimamba"
+_PEERS = MIXER_PEERS | CUDA_MIXER_PEERS
 
 
 def measure_mixer(settings: Settings, tell: Tell) -> dict[str, Any]:
@@ -33,9 +35,11 @@ def measure_mixer(settings: Settings, tell: Tell) -> dict[str, Any]:
     Returns:
         `table` (at 197 tokens), `sweep` (over lengths) and `first_call`, ready for JSON.
     """
-    names = chosen(settings, MIXER_PEERS)
+    on_cuda = torch.device(settings.device).type == "cuda"
+    names = chosen(settings, _PEERS if on_cuda else MIXER_PEERS)
     torch.manual_seed(0)
-    dim, batch, length = (64, 2, 21) if settings.quick else (DIM, BATCH, LENGTH)
+    full = (DIM, CUDA_BATCH if on_cuda else BATCH, LENGTH)
+    dim, batch, length = (64, 2, 21) if settings.quick else full
     mixers, excluded = _build(dim, names, settings)
     tell(f"mixers, (B, L, E) = {(batch, length, dim)}")
     table = _measure_table(mixers, excluded, (batch, length, dim), settings)
@@ -60,10 +64,17 @@ def _build(
     excluded: dict[str, str] = {}
     for name in names:
         try:
-            mixers[name] = MIXER_PEERS[name](ours).to(settings.device)
+            mixers[name] = _PEERS[name](ours).to(settings.device)
+            _try(mixers[name], dim, settings)
         except Exception as error:  # A package that is missing, or too new.
+            mixers.pop(name, None)
             excluded[name] = reason(error)
     return mixers, excluded
+
+
+def _try(mixer: nn.Module, dim: int, settings: Settings) -> None:
+    """Raises what a call would: a kernel that was not built is missed no earlier."""
+    MixerCase(mixer, (1, 4, dim), settings).step()
 
 
 def _measure_table(
@@ -87,7 +98,7 @@ def _measure_table(
         contenders = {name: getattr(case, method) for name, case in cases.items()}
         times = interleave(contenders, settings)
         rows = compare(times, OURS) | missing
-        found[title] = {name: rows[name] for name in (OURS, *MIXER_PEERS) if name in rows}
+        found[title] = {name: rows[name] for name in (OURS, *_PEERS) if name in rows}
     found["memory"] = {name: case.memory() for name, case in cases.items()} | missing
     return found | {"agreement": agreement}
 

@@ -20,11 +20,12 @@ class TwoCallMixer(nn.Module):
 
     Args:
         mixer: Holds the weights, which are shared.
+        backend: Of the scan; None takes ours.
     """
 
-    def __init__(self, mixer: BiMamba) -> None:
+    def __init__(self, mixer: BiMamba, backend: str | None = None) -> None:
         super().__init__()
-        self.mixer = mixer
+        self.mixer, self.backend = mixer, backend
 
     def forward(self, x: Tensor) -> Tensor:
         """Mixes (B, L, E)."""
@@ -35,17 +36,19 @@ class TwoCallMixer(nn.Module):
         out: Tensor = m.out_proj((y + y_b.flip(-1)).mT)
         return out
 
-    @staticmethod
     def _direction(
-        xz: Tensor, conv: nn.Module, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: Tensor, D: Tensor
-    ) -> Tensor:
+        self, xz: Tensor, conv: nn.Module, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: Tensor,
+        D: Tensor,
+    ) -> Tensor:  # fmt: skip
         x, z = xz.chunk(2, dim=1)
         u = F.silu(conv(x)[..., : x.shape[-1]])
         states = A_log.shape[1]
         dt, B, C = x_proj(u.mT).split([dt_proj.in_features, states, states], dim=-1)
         delta = F.linear(dt, dt_proj.weight).mT
         A = -torch.exp(A_log)
-        return selective_scan(u, delta, A, B.mT, C.mT, D, z, dt_proj.bias, delta_softplus=True)
+        return selective_scan(
+            u, delta, A, B.mT, C.mT, D, z, dt_proj.bias, delta_softplus=True, backend=self.backend
+        )
 
 
 class MambapyMixer(nn.Module):
@@ -115,8 +118,12 @@ MIXER_PEERS: dict[str, Callable[[BiMamba], nn.Module]] = {
     "attention_naive": lambda mixer: SoftmaxAttention(mixer.in_proj.in_features, fused=False),
     "attention_fused": lambda mixer: SoftmaxAttention(mixer.in_proj.in_features),
 }
+# Peers that a CPU does not have: two calls of mamba-ssm's own kernel, as hustvl/Vim makes them.
+CUDA_MIXER_PEERS: dict[str, Callable[[BiMamba], nn.Module]] = {
+    "two_call_mamba_ssm": lambda mixer: TwoCallMixer(mixer, "mamba_ssm"),
+}
 # These compute the same function as ours and are checked before they are timed.
-SAME_FUNCTION = ("two_call", "mambapy")
+SAME_FUNCTION = ("two_call", "two_call_mamba_ssm", "mambapy")
 
 
 def _of_backward_branch(name: str) -> str:

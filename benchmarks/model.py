@@ -19,7 +19,7 @@ from blocks.errors import SuiteError
 from lightning_modules.vision import VisionMamba
 
 MODEL_PEERS = ("deit_tiny_naive", "deit_tiny_fused")
-BATCH, DEMO_BATCH = 8, 32
+BATCH, CUDA_BATCH, DEMO_BATCH = 8, 128, 32
 _CONFIGS = Path(__file__).parent.parent / "configs"
 _QUICK = {"img_size": 32, "depth": 2}
 
@@ -46,7 +46,8 @@ def measure_model(settings: Settings, tell: Tell) -> dict[str, Any]:
         except Exception as error:  # Another timm may have other names.
             missing[name] = {"skipped": reason(error)}
     demo = {"demo": network("demo/vision.yaml", **({"depth": 1} if settings.quick else {}))}
-    batch = 2 if settings.quick else BATCH
+    on_cuda = torch.device(settings.device).type == "cuda"
+    batch = 2 if settings.quick else CUDA_BATCH if on_cuda else BATCH
     pixels = 32 if settings.quick else 224
     return {
         "vim_tiny": _measure(networks, batch, pixels, settings, tell) | {"missing": missing},

@@ -45,6 +45,13 @@ _LABELS = {
     "deit_tiny_naive": "DeiT-Tiny, naive attention",
     "deit_tiny_fused": "DeiT-Tiny, fused attention",
     "vmamba_tiny": "VMamba-Tiny",
+    "hybrid_causal_xs": "hybrid, causal, XS",
+    "agformer_xs_window": "MotionAGFormer-XS,\n27 frames again",
+    "agformer_b": "MotionAGFormer-B,\nours",
+    "plain_agformer_b": "plain transcription",
+    "res16unet34c": "Res16UNet34C",
+    "serialized_mamba": "SerializedMambaUNet",
+    "serialized_mamba_small": "SerializedMambaUNet,\nsmall",
 }
 _STYLE = {
     "font.size": 9,
@@ -78,6 +85,8 @@ def draw(subject: str, document: Mapping[str, Any], path: Path) -> None:
         "vision": _vision,
         "loading": _loading,
         "retrieval": _retrieval,
+        "pose": _pose,
+        "scannet": _scannet,
     }
     draw_results = makers[subject]
     with matplotlib.rc_context(_STYLE):
@@ -167,6 +176,35 @@ def _retrieval(results: Mapping[str, Any]) -> Figure:
     memory.set_title("peak memory of the process, MiB")
     for plot in (times, memory):
         plot.set_xlabel("images in the gallery")
+    return figure
+
+
+def _pose(results: Mapping[str, Any]) -> Figure:
+    figure = _figure(2.4)
+    stream, steps = figure.subplots(1, 2)
+    rows = results["stream"]["rows"]
+    _bars(stream, {name: row.get("frames_per_second") for name, row in rows.items()})
+    stream.set_title("a stream, one call per frame")
+    stream.set_xlabel("frames per second")
+    training = results["training"]
+    _bars(steps, {name: row.get("median_seconds") for name, row in training["rows"].items()}, " s")
+    steps.set_title(f"a training step, {training['frames']} frames")
+    steps.set_xlabel("seconds")
+    for plot in (stream, steps):
+        plot.margins(x=0.2)
+    return figure
+
+
+def _scannet(results: Mapping[str, Any]) -> Figure:
+    figure = _figure(2.4)
+    plots = figure.subplots(1, 2, sharey=True)
+    modes = {"forward": "forward", "forward_backward": "forward + backward"}
+    for plot, (mode, title) in zip(plots, modes.items(), strict=True):
+        rows = results["backbones"][mode]
+        _bars(plot, {name: row.get("median_seconds") for name, row in rows.items()}, " s")
+        plot.set_title(f"{title}, {results['frame']['voxels']:,} voxels")
+        plot.set_xlabel("seconds")
+        plot.margins(x=0.2)
     return figure
 
 

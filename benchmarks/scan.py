@@ -13,13 +13,18 @@ from torch import Tensor
 from benchmarks.agreement import disagreement, gradients, largest_difference
 from benchmarks.first_call import measure_first_call
 from benchmarks.roofline import measure_roofline
-from benchmarks.scan_peers import SCAN_PEERS, Scan, ScanPeer, ours
+from benchmarks.scan_peers import CUDA_SCAN_PEERS, SCAN_PEERS, Scan, ScanPeer, ours
 from benchmarks.settings import DTYPES, Settings, Tell, chosen
 from benchmarks.timing import Contender, Row, compare, interleave, reason
 
 Shape = tuple[int, int, int, int]
 # Vim-Tiny's and a shorter sequence, and a long one in a single sample.
 SHAPES: tuple[Shape, ...] = ((2, 384, 197, 16), (8, 192, 64, 16), (1, 384, 4096, 16))
+# A GPU is filled by a training batch; VMamba has one state, of four paths side by side.
+CUDA_SHAPES: tuple[Shape, ...] = (
+    (128, 384, 197, 16), (64, 384, 3136, 1), (1, 384, 16384, 16),
+)  # fmt: skip
+_PEERS = SCAN_PEERS | CUDA_SCAN_PEERS
 QUICK_SHAPES: tuple[Shape, ...] = ((2, 24, 33, 4), (1, 16, 64, 4))
 
 
@@ -33,11 +38,13 @@ def measure_scan(settings: Settings, tell: Tell) -> dict[str, Any]:
     Returns:
         `roofline`, `shapes` (see `_measure_shape`) and `first_call`, ready for JSON.
     """
-    names = chosen(settings, SCAN_PEERS)
+    on_cuda = torch.device(settings.device).type == "cuda"
+    names = chosen(settings, _PEERS if on_cuda else SCAN_PEERS)
     tell("limits of the machine")
     roofline = measure_roofline(settings.device, settings.quick)
     results: dict[str, Any] = {"roofline": roofline.as_dict(), "shapes": {}}
-    for shape in QUICK_SHAPES if settings.quick else SHAPES:
+    full = CUDA_SHAPES if on_cuda else SHAPES
+    for shape in QUICK_SHAPES if settings.quick else full:
         tell(f"scan, (B, D, L, N) = {shape}")
         found = _measure_shape(shape, names, settings)
         least = roofline.least_seconds(shape, DTYPES[settings.dtype].itemsize)
@@ -88,7 +95,7 @@ def _measure_shape(shape: Shape, names: list[str], settings: Settings) -> dict[s
     grad = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1)).to(inputs[0])
     agreement, excluded, no_backward = {}, {}, {}
     for name in names:
-        peer = SCAN_PEERS[name]
+        peer = _PEERS[name]
         if settings.quick and peer.kind == "compiled" and settings.peers is None:
             excluded[name] = "compiling it takes longer than --quick allows"
             continue
@@ -102,7 +109,7 @@ def _measure_shape(shape: Shape, names: list[str], settings: Settings) -> dict[s
         agreement[name] = difference
         if why := disagreement(difference, settings.dtype):
             excluded[name] = why
-    scans = {"ours": ours} | {n: SCAN_PEERS[n].scan for n in names if n not in excluded}
+    scans = {"ours": ours} | {n: _PEERS[n].scan for n in names if n not in excluded}
     forward = {name: partial(_forward, scan, inputs) for name, scan in scans.items()}
     both = {n: partial(_step, s, inputs, grad) for n, s in scans.items() if n not in no_backward}
     return {
@@ -117,7 +124,7 @@ def _rows(
 ) -> dict[str, Row]:
     times = interleave(contenders, settings)
     rows = compare(times, "ours") | {name: {"skipped": why} for name, why in skipped.items()}
-    return {name: rows[name] for name in ("ours", *SCAN_PEERS) if name in rows}
+    return {name: rows[name] for name in ("ours", *_PEERS) if name in rows}
 
 
 def _difference(

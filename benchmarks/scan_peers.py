@@ -145,6 +145,17 @@ def _compiled_associative(*operands: Tensor) -> Tensor:
     return out
 
 
+def _mamba_ssm(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
+) -> Tensor:
+    """The CUDA kernel of state-spaces/mamba, where it was built."""
+    return selective_scan(
+        u, delta, A, B, C, D, z, bias, delta_softplus=True, backend="mamba_ssm"
+    )  # fmt: skip
+
+
+# Peers that a CPU does not have.
+CUDA_SCAN_PEERS = {"mamba_ssm": ScanPeer(_mamba_ssm)}
 SCAN_PEERS = {
     "torch_loop": ScanPeer(_around(_loop)),
     "associative_scan": ScanPeer(_around(_associative)),

@@ -25,6 +25,8 @@ def tables(subject: str, results: Mapping[str, Any]) -> list[Table]:
         "vision": _vision,
         "loading": _loading,
         "retrieval": _retrieval,
+        "pose": _pose,
+        "scannet": _scannet,
     }
     return makers[subject](results)
 
@@ -207,6 +209,48 @@ def _retrieval(results: Mapping[str, Any]) -> list[Table]:
             table.add_row(f"{int(gallery):,}", *cells)
         found.append(table)
     return found
+
+
+def _pose(results: Mapping[str, Any]) -> list[Table]:
+    stream, training = results["stream"], results["training"]
+    live = _table("a stream, a call per frame", "", "frames/s", "ms", "ours\n= 1")
+    for name, row in stream["rows"].items():
+        cells = (row.get("frames_per_second"), row.get("median_seconds"), row.get("ratio"))
+        scaled = (
+            None if x is None else x * unit for x, unit in zip(cells, (1, 1e3, 1), strict=True)
+        )
+        live.add_row(name, *("-" if x is None else number(x) for x in scaled))
+    memory, difference = stream["state_bytes"] / 2**20, stream["difference"]
+    _explain(live, [f"memory {memory:.2f} MiB; {difference:.1e} from the whole clip at most"])
+    title = f"a training step, {training['clips']} clip of {training['frames']} frames"
+    steps = _table(title, "", "ms", "ours\n= 1")
+    _fill(steps, [training["rows"]])
+    _explain(steps, [f"poses differ by {training['difference']:.1e} at most"])
+    return [live, steps]
+
+
+def _scannet(results: Mapping[str, Any]) -> list[Table]:
+    frame, backbones = results["frame"], results["backbones"]
+    title = f"backbones, a frame of {frame['voxels']:,} voxels of {frame['size'] * 100:g} cm"
+    table = _table(title, "", *_heads(), "M\nparams", "G\nMACs")
+    sizes = {
+        name: [number(size["parameters"] / 1e6), number(size["macs"] / 1e9)]
+        for name, size in backbones["sizes"].items()
+    }
+    _fill(table, [backbones[mode] for mode in _MODES], sizes)
+    heads = ("voxels", "ours\nms", "spconv\nms", "ours\n= 1")
+    layers = _table("a layer of 3 x 3 x 3, forward and back", "", *heads)
+    for name, rows in results["layers"].items():
+        channels, stride = name.split("x")
+        ours, peer = rows["ours"], rows.get("spconv", {})
+        cells = [number(row["median_seconds"] * 1e3) if "median_seconds" in row else "-"
+                 for row in (ours, peer)]  # fmt: skip
+        ratio = number(peer["ratio"]) if "ratio" in peer else "-"
+        voxels = f"{frame['levels'][stride]:,}"
+        layers.add_row(f"{channels} channels, stride {stride}", voxels, *cells, ratio)
+    reasons = {rows.get("spconv", {}).get("skipped") for rows in results["layers"].values()}
+    _explain(layers, sorted(f"spconv: {why}" for why in reasons if why))
+    return [table, layers]
 
 
 def _first_call(calls: Mapping[str, Row]) -> Table:

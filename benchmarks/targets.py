@@ -4,7 +4,7 @@ They hold for 2 CPU cores, float32 and the shapes of record; another run reports
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -58,7 +58,7 @@ def targets(subject: str, results: Mapping[str, Any], settings: Settings) -> lis
     record = settings.device == "cpu" and settings.dtype == "float32" and not settings.quick
     makers: dict[str, Callable[[Mapping[str, Any], bool], list[Target]]] = {
         "scan": _scan, "mixer": _mixer, "loading": _loading,
-        "retrieval": _retrieval,
+        "retrieval": _retrieval, "pose": _pose, "scannet": _scannet,
     }  # fmt: skip
     return makers[subject](results, record) if subject in makers else []
 
@@ -123,6 +123,29 @@ def _retrieval(results: Mapping[str, Any], record: bool) -> list[Target]:
         _measured(f"{figure}: minutes", "<=", 5, seconds and seconds / 60),
         _measured(f"{figure}: GB of memory", "<=", 4, peak and peak / 1e9),
     ]
+
+
+def _pose(results: Mapping[str, Any], record: bool) -> list[Target]:
+    stream, training = results["stream"], results["training"]["rows"]
+    speed = stream["rows"].get("hybrid_causal_xs", {}).get("frames_per_second")
+    ratio = training.get("plain_agformer_b", {}).get("ratio")
+    memory, difference = stream["state_bytes"] / 2**20, stream["difference"]
+    found = [
+        _measured("stream of hybrid_causal_xs: frames a second", ">=", 60, speed),
+        _measured("stream: MiB of memory", "<=", 2, memory),
+        _measured("stream: difference to the whole clip", "<=", 1e-5, difference),
+        _measured("a training step of MotionAGFormer-B, 81 frames: speed, plain transcription = 1",
+                  ">=", 1, ratio),
+    ]  # fmt: skip
+    return found if record else [replace(t, measured=None, note="not measured") for t in found]
+
+
+def _scannet(results: Mapping[str, Any], record: bool) -> list[Target]:
+    row = results["backbones"]["forward_backward"].get("res16unet34c", {}) if record else {}
+    return [
+        _measured("Res16UNet34C, 15,000 voxels, forward and backward: seconds", "<=", 1.2,
+                  row.get("median_seconds"))
+    ]  # fmt: skip
 
 
 def _first_call(subject: str, results: Mapping[str, Any], record: bool) -> list[Target]:

@@ -1,6 +1,7 @@
 """`bimamba export`: the network of a run as one file, for upstream's programs or for yourself."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from bimamba.findings import size
 from blocks.errors import SuiteError
 
 _DESCRIPTION = """\
-Writes the network's weights alone, without optimiser and metrics: .safetensors with the network's
-constructor and the facts about its data as JSON metadata, or .pth as upstream's programs read it
-(entries under `model`).
+Writes the network alone, without optimiser and metrics. Its weights: .safetensors with the
+network's constructor and the facts about its data as JSON metadata, or .pth as upstream's programs
+read it (entries under `model`). Or the whole of it as a graph: .onnx, for ONNX Runtime and others,
+or .pt2, an exported program of torch (load it after `import blocks.decompositions`).
 """
+# What the file's suffix stands for.
+_FORMATS = {"safetensors": ".safetensors", "pth": ".pth", "onnx": ".onnx", "torch_export": ".pt2"}
+_GRAPHS = (".onnx", ".pt2")
 
 
 def main(words: Sequence[str]) -> int:
@@ -35,7 +40,8 @@ def main(words: Sequence[str]) -> int:
     check_ours(content, str(path))
     state, kind = network_state(content, given.weights, str(path))
     network = content["hyper_parameters"]["network"]
-    if given.keys == "upstream":
+    target = target_of(Path(given.to), given.format)
+    if given.keys == "upstream" and target.suffix not in _GRAPHS:
         state = to_upstream(network, state)
     facts = {
         "network": network,
@@ -44,8 +50,10 @@ def main(words: Sequence[str]) -> int:
         "epoch": content["epoch"],
         "step": content["global_step"],
     }
-    target = Path(given.to)
-    write_state_dict(target, state, facts)
+    if target.suffix in _GRAPHS:
+        write_network(target, network, state, facts)
+    else:
+        write_state_dict(target, state, facts)
     console = Console(highlight=False)
     amount = sum(value.numel() for value in state.values())
     name = network["class_path"].rpartition(".")[2]
@@ -53,6 +61,52 @@ def main(words: Sequence[str]) -> int:
     console.print(f"{text}: {len(state)} entries, {amount:,} numbers", soft_wrap=True, markup=False)
     console.print(f"written: {target} ({size(target.stat().st_size)})", soft_wrap=True)
     return 0
+
+
+def target_of(target: Path, format: str | None) -> Path:
+    """The file to write: its suffix says the format, or gets it where it says nothing.
+
+    Args:
+        target: As asked for.
+        format: As asked for, or None.
+
+    Raises:
+        SuiteError: Both say different things.
+    """
+    if format is None or target.suffix == _FORMATS[format]:
+        return target
+    if target.suffix in _FORMATS.values():
+        raise SuiteError(
+            expected=f"a file name that ends in {_FORMATS[format]}",
+            found=target.name,
+            where=f"--format {format}",
+            cure="leave --format out: the suffix says it",
+        )
+    return target.with_name(target.name + _FORMATS[format])
+
+
+def write_network(
+    target: Path, described: Mapping[str, Any], state: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    """Builds a network, loads its weights and writes it as a graph.
+
+    Args:
+        target: `.onnx` or `.pt2`.
+        described: Its `class_path` and `init_args`.
+        state: Its entries.
+        facts: Plain data about it; JSON in the file's metadata.
+    """
+    from bimamba.example_inputs import example_inputs
+    from bimamba.exchange import write_graph
+    from bimamba.networks import build_network, with_classes
+
+    network = build_network(described)
+    with_classes(network, state)
+    network.load_state_dict(dict(state))
+    network.eval()
+    inputs, dynamic = example_inputs(network)
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    write_graph(target, network, inputs, dynamic, texts)
 
 
 def checkpoint_of(source: Path) -> Path:
@@ -145,7 +199,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="RUN|CHECKPOINT", help="a run directory (its best checkpoint) or a .ckpt"
     )
-    parser.add_argument("--to", required=True, metavar="FILE", help=".safetensors or .pth")
+    parser.add_argument(
+        "--to", required=True, metavar="FILE", help=".safetensors, .pth, .onnx or .pt2"
+    )
+    parser.add_argument(
+        "--format", choices=tuple(_FORMATS), help="where the suffix of FILE does not say it"
+    )
     parser.add_argument(
         "--weights",
         choices=("ema", "raw"),

@@ -5,10 +5,10 @@
 Shapes: u, s (B, D, L), A (D, N), B, C (B, G, N, L); inside, time first and channels as (G, P).
 """
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc,untyped-decorator"
 from typing import Any
 
-from onnxscript import graph, script
+from onnxscript import FLOAT, graph, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
@@ -16,7 +16,9 @@ _domain = Opset("bimamba", 1)
 
 
 @script(_domain, default_opset=op)
-def forward_recurrence(h, A, s, x, B, C):  # noqa: ANN001, ANN201
+def forward_recurrence(
+    h: FLOAT, A: FLOAT, s: FLOAT, x: FLOAT, B: FLOAT, C: FLOAT
+) -> tuple[FLOAT, FLOAT]:
     """From the first step to the last; h (B, G, P, N), A (G, P, N), the others time first."""
 
     @graph()
@@ -34,7 +36,9 @@ def forward_recurrence(h, A, s, x, B, C):  # noqa: ANN001, ANN201
 
 
 @script(_domain, default_opset=op)
-def backward_recurrence(h, A, s, x, B, C):  # noqa: ANN001, ANN201
+def backward_recurrence(
+    h: FLOAT, A: FLOAT, s: FLOAT, x: FLOAT, B: FLOAT, C: FLOAT
+) -> tuple[FLOAT, FLOAT]:
     """From the last step to the first."""
 
     @graph()
@@ -55,7 +59,7 @@ def backward_recurrence(h, A, s, x, B, C):  # noqa: ANN001, ANN201
 
 
 def translated_recurrence(u: Any, s: Any, A: Any, B: Any, C: Any, backwards: bool) -> Any:
-    """y (B, D, L) and the last state (B, D, N) of `bimamba::recurrence`."""
+    """Y (B, D, L) and the last state (B, D, N) of `bimamba::recurrence`."""
     rest = op.Constant(value_ints=[-1])
     groups = op.Shape(B, start=1, end=2)
     states = op.Shape(A, start=1)

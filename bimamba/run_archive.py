@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from bimamba.run_directory import new_run_directory
+from bimamba.run_directory import new_run_directory, release_run_directories
 from bimamba.run_files import RunFiles, read_run
 from blocks.errors import SuiteError
 from blocks.files import atomic_path
@@ -92,11 +92,14 @@ def import_run(path: Path, output: Path) -> Path:
         if not any(part[2:] == ("summary.json",) for part in parts):
             raise _refusal(path, "no summary.json")
         directory = new_run_directory(output / experiment, name, "import", create=True)
-        for entry, part in zip(entries, parts, strict=True):
-            target = directory.joinpath(*part[2:])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(archive.read(entry))
+        try:
+            for entry, part in zip(entries, parts, strict=True):
+                target = directory.joinpath(*part[2:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(target) as temporary:
+                    temporary.write_bytes(archive.read(entry))
+        finally:
+            release_run_directories()
     read_run(directory)
     return directory
 

@@ -318,14 +318,14 @@ def test_report_prints_the_paths_of_the_pages(
     assert (folder / "page.html").stat().st_mode & 0o444 == 0o444
 
 
-def test_report_of_another_folder_names_the_newest_run_in_it(
+def test_report_of_a_folder_with_one_run_is_that_of_the_run(
     run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run()
-    assert main(["report", str(folder.parent)]) == 2
-    assert f"did you mean {folder}?" in capsys.readouterr().err
+    assert main(["report", str(folder.parent)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "page.html")
     assert main(["report", str(folder / "nowhere")]) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "nothing there" in capsys.readouterr().err
 
 
 def test_numbers_read_well() -> None:

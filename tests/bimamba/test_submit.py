@@ -14,7 +14,7 @@ SWEEP = str(ROOT / "configs/sweep/pose_rate.yaml")
 
 
 def written(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    assert main(["submit", *words, "--dry-run"]) == 0
+    assert main(["submit", "--dry-run", *words]) == 0
     return capsys.readouterr().out.splitlines()
 
 

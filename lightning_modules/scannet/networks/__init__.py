@@ -1,0 +1,1 @@
+"""3-D backbones, and what turns their voxels into instances."""
