@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-vision demo-retrieval demo-all test test-slow lint format bench clean setup-cuda
+.PHONY: help setup demo demo-vision demo-retrieval demo-all test test-slow lint format bench bench-cuda clean setup-cuda
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -32,11 +32,16 @@ demo-retrieval: $(STAMP) ## persons before other cameras: ranked lists, and a ta
 	$(BIN)/bimamba fit --config configs/demo/retrieval.yaml
 	$(BIN)/bimamba ablate configs/ablation/retrieval_demo.yaml
 
+demo-motion: $(STAMP) ## motion from text, and before it the evaluator that judges it
+	$(BIN)/bimamba fit --config configs/demo/motion_evaluator.yaml
+	$(BIN)/bimamba fit --config configs/demo/motion.yaml \
+		--model.init_args.evaluator runs/demo_motion_evaluator --trainer.check_val_every_n_epoch 10
+
 demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data
 	$(BIN)/bimamba fit --config $<
 
-# What demo-vision trains is not trained once more.
-DEMOS := $(filter-out $(RIVALS),$(basename $(notdir $(wildcard configs/demo/*.yaml))))
+# What demo-vision and demo-motion train is not trained once more.
+DEMOS := $(filter-out $(RIVALS) motion_evaluator,$(basename $(notdir $(wildcard configs/demo/*.yaml))))
 demo-all: demo-vision $(addprefix demo-,$(DEMOS)) ## every demo
 
 test: $(STAMP) ## the test suite, in under 8 minutes on 2 cores
@@ -54,18 +59,24 @@ format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_STAMP) ## measure scan, mixer, model and vision beside peers, into benchmarks/results
+bench: $(BENCH_STAMP) ## measure scan, mixer, model, vision and pose beside peers, into benchmarks/results
 	$(BIN)/bimamba bench scan
 	$(BIN)/bimamba bench mixer
 	$(BIN)/bimamba bench model
 	$(BIN)/bimamba bench vision
+	$(BIN)/bimamba bench pose
+
+bench-cuda: $(STAMP) ## the figures of a GPU, in one call of under 8 minutes
+	$(BIN)/python -m benchmarks.cuda
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--editable '.[bench]' --constraint constraints.txt
 	@touch $@
 
+# Built against the torch that is here. Without these words mamba-ssm builds no kernels any more.
 setup-cuda: $(STAMP) ## add the optional CUDA kernels of others (needs nvcc)
+	MAMBA_KEEP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE \
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[cuda]' --constraint constraints.txt
 
 clean: ## remove .venv and caches; runs/ stays

@@ -33,10 +33,9 @@ def to_torch_export(
         inputs: Examples, by the names of `forward`.
         dynamic: Their axes that may change, with a name for each.
     """
-    names = {name for axes in dynamic.values() for name in axes.values()}
-    sizes = {name: torch.export.Dim(name, min=1 if name == "batch" else 2) for name in names}
+    # Their ranges follow from the network: a table of positions ends somewhere.
     shapes = {
-        name: {axis: sizes[size] for axis, size in dynamic.get(name, {}).items()} for name in inputs
+        name: dict.fromkeys(dynamic.get(name, {}), torch.export.Dim.DYNAMIC) for name in inputs
     }
     from blocks.decompositions import Decomposed
 

@@ -19,10 +19,10 @@ from blocks.files import atomic_path, load_foreign
 
 # Wrappers of DDP, torch.compile, Lightning modules and detectors.
 _PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
-# Where training programs put weights: DeiT/Vim/VMamba, Lightning, timm, others.
+# Where training programs put weights: DeiT/Vim/VMamba, Lightning, timm, MDM, others.
 _PLACES = {
     "model": ("model", "current_model_state", "state_dict", "model_state_dict", "net", "module"),
-    "model_ema": ("model_ema", "state_dict_ema", "ema", "state_dict"),
+    "model_ema": ("model_ema", "state_dict_ema", "ema", "model_avg", "state_dict"),
 }
 
 

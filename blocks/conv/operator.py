@@ -1,7 +1,7 @@
 """The depthwise convolution along several paths, as one operator with one autograd rule.
 
 It serves whatever follows it with one tensor for all directions; nothing is flipped. On a CPU with
-numba by compiled loops, elsewhere by plain torch.
+numba by compiled loops, on a GPU with Triton by its kernels, elsewhere by plain torch.
 
 Axes: K path, B batch, D channel, L time, W tap.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blocks.conv import cpu, reference
+from blocks.conv import cpu, cuda, gpu, reference
 from blocks.operators import define_operator, differentiable
 
 
@@ -38,7 +38,7 @@ def path_conv(
 
 def conv_backend(x: Tensor) -> ModuleType:
     """Who computes the convolution of x: its functions are those of `blocks.conv.reference`."""
-    return cpu if cpu.available(x.device)[0] else reference
+    return next((b for b in (cpu, gpu, cuda) if b.available(x.device)[0]), reference)
 
 
 def _forward(

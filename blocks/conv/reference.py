@@ -31,11 +31,11 @@ def forward(
     Returns:
         (B, K, D, L) in the type of x, each path contiguous with the channels last.
     """
-    x = _cleared(x, lengths)
+    x = cleared(x, lengths)
     out = new_output(x, len(paths))
     for k, path in enumerate(paths):
         p = _preactivation(x, weight[k], None if bias is None else bias[k], path)
-        out[:, k] = _cleared(p * p.sigmoid() if silu else p, lengths)
+        out[:, k] = cleared(p * p.sigmoid() if silu else p, lengths)
     return out
 
 
@@ -49,12 +49,12 @@ def backward(
     paths: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias (empty if there is none); arguments as for `forward`."""
-    x = _cleared(x, lengths)
+    x = cleared(x, lengths)
     dx = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
     dweight = torch.zeros_like(weight, dtype=dx.dtype)
     dbias = dx.new_zeros(weight.shape[:2])
     for k, path in enumerate(paths):
-        g = _cleared(grad[:, k], lengths).to(dx.dtype)
+        g = cleared(grad[:, k], lengths).to(dx.dtype)
         if silu:
             p = _preactivation(x, weight[k], None if bias is None else bias[k], path).to(dx.dtype)
             s = p.sigmoid()
@@ -64,7 +64,7 @@ def backward(
             dweight[k, :, tap] = (g[..., here] * x[..., there]).sum((0, 2))
         dbias[k] = g.sum((0, 2))
     db = dbias.new_empty(0) if bias is None else dbias.to(bias.dtype)
-    return _cleared(dx, lengths).to(x.dtype), dweight.to(weight.dtype), db
+    return cleared(dx, lengths).to(x.dtype), dweight.to(weight.dtype), db
 
 
 def new_output(x: Tensor, paths: int) -> Tensor:
@@ -92,8 +92,9 @@ def _taps(width: int, length: int, path: str) -> list[tuple[int, slice, slice]]:
     return taps
 
 
-def _cleared(x: Tensor, lengths: Tensor | None) -> Tensor:
+def cleared(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, ..., L) with zeros beyond each sample's length."""
     if lengths is None:
         return x
     beyond = torch.arange(x.shape[-1], device=x.device) >= lengths.unsqueeze(-1)
-    return x.masked_fill(beyond.unsqueeze(1), 0)
+    return x.masked_fill(beyond.view(x.shape[0], *[1] * (x.dim() - 2), x.shape[-1]), 0)

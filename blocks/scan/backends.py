@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blocks.errors import SuiteError
-from blocks.scan import cpu, reference
+from blocks.scan import cpu, cuda, gpu, reference
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Backend:
 # In order of preference: the first that runs on the device and takes the arguments serves.
 BACKENDS = {
     "numba": Backend(cpu.available, cpu.refuses, cpu.forward, cpu.backward, cpu.kept_shape),
+    "triton": Backend(gpu.available, gpu.refuses, gpu.forward, gpu.backward, gpu.kept_shape),
+    "mamba_ssm": Backend(
+        cuda.available, cuda.refuses, cuda.forward, cuda.backward, cuda.kept_shape
+    ),
     "reference": Backend(
         reference.available,
         reference.refuses,

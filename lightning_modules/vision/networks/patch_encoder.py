@@ -301,7 +301,9 @@ class PatchEncoder(Recorded, nn.Module):
                 cure="set img_size in data and network alike, or network dynamic_img_size: true",
             )
         patches = self.patch_embed(images)
-        own = [getattr(self, name).expand(len(patches), -1, -1) for name in self.class_tokens.names]
+        own = [
+            getattr(self, name).expand(patches.shape[0], -1, -1) for name in self.class_tokens.names
+        ]
         return self.class_tokens.insert(patches, torch.cat(own, dim=1)) if own else patches
 
     def _recompute(self, block: nn.Module, *given: Any) -> Any:
