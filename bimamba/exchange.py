@@ -8,7 +8,7 @@ kernels: whoever loads it imports `blocks.decompositions` first.
 import contextlib
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def to_onnx(network: nn.Module, inputs: Inputs, dynamic: Dynamic) -> Any:
             cure="pip install -e '.[export]' -c constraints.txt",
         ) from error
     program = to_torch_export(network, inputs, dynamic)
-    table = {torch.ops.bimamba.recurrence.default: translated_recurrence}
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
+        torch.ops.bimamba.recurrence.default: translated_recurrence
+    }
     with contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
         return torch.onnx.export(
             program, (), kwargs=dict(inputs), dynamo=True, custom_translation_table=table,

@@ -62,26 +62,29 @@ class Schedule:
     """Linear warm-up and decay of the learning rate.
 
     Args:
-        shape: `cosine` to `min_lr`; `exponential`, times `gamma` every epoch; `milestones`, times
-            `gamma` at each of them; `constant`.
+        shape: `cosine` to `min_lr`; `poly`, to `min_lr` as a power of the time that is left;
+            `exponential`, times `gamma` every epoch; `milestones`, times `gamma` at each of them;
+            `constant`.
         interval: Change the rate every `step` or every `epoch`.
         warmup_epochs: Epochs of linear warm-up.
         warmup_prefix: Whether the cosine begins after the warm-up (MzeroMiko/VMamba); else it runs
             on below it (timm's own default, hustvl/Vim).
         warmup_lr: Rate at the very start, not scaled by the batch.
-        min_lr: Rate at the end of a cosine, not scaled by the batch.
+        min_lr: Rate at the end of a cosine or `poly`, not scaled by the batch.
+        power: Of `poly`.
         gamma: Factor of `exponential` and `milestones`.
         milestones: Epochs, ascending.
         upstream_epoch_lag: Run one epoch late, as hustvl/Vim does (with `interval: epoch`).
         allow_rising: Accept a scaled rate below `min_lr`, so that the cosine rises.
     """
 
-    shape: Literal["cosine", "exponential", "milestones", "constant"] = "cosine"
+    shape: Literal["cosine", "poly", "exponential", "milestones", "constant"] = "cosine"
     interval: Literal["step", "epoch"] = "step"
     warmup_epochs: float = 5.0
     warmup_prefix: bool = False
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    power: float = 0.9
     gamma: float = 0.1
     milestones: tuple[float, ...] = ()
     upstream_epoch_lag: bool = False
@@ -120,10 +123,13 @@ def learning_rate(epoch: float, *, lr: float, epochs: float, schedule: Schedule)
         case "exponential":
             return lr * math.pow(schedule.gamma, epoch)
         case "milestones":
-            return lr * schedule.gamma ** sum(epoch >= mark for mark in schedule.milestones)
+            passed = sum(epoch >= mark for mark in schedule.milestones)
+            return lr * math.pow(schedule.gamma, passed)
     if schedule.warmup_prefix:
         epoch, epochs = epoch - warmup, epochs - warmup
     progress = min(epoch / max(epochs, 1e-9), 1.0)
+    if schedule.shape == "poly":
+        return schedule.min_lr + (lr - schedule.min_lr) * math.pow(1 - progress, schedule.power)
     return schedule.min_lr + (lr - schedule.min_lr) / 2 * (1 + math.cos(math.pi * progress))
 
 

@@ -64,6 +64,7 @@ class SkeletonAxes:
 
     def look_at(self, centre: Array) -> None:
         """Moves the visible cube sideways to a point (3,); its height stays."""
+        self.centre = centre
         low, high = centre - self.half, centre + self.half
         self.axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
 
@@ -74,4 +75,7 @@ class SkeletonAxes:
     def show_path(self, path: Array) -> None:
         """Draws where the root has been, (N, 3), onto the floor if there is one."""
         height = path[:, 2] if self.floor is None else np.full(len(path), self.floor)
-        self.trace.set_data_3d(path[:, 0], path[:, 1], height)
+        # matplotlib would draw beyond the cube.
+        inside = (np.abs(path - self.centre)[:, :2] <= self.half).all(1)
+        x, y, z = (np.where(inside, column, np.nan) for column in (*path.T[:2], height))
+        self.trace.set_data_3d(x, y, z)

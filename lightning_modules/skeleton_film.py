@@ -105,10 +105,10 @@ def film_frames(clips: Sequence[SkeletonClip], title: str, step: int = 1) -> Ite
             now = min(frame, len(clip.joints) - 1)
             axes.show(clip.joints[now])
             path = clip.joints[: now + 1, clip.skeleton.root]
-            if clip.floor is not None:
-                axes.show_path(path)
             if follows:
                 axes.look_at(path[-1])
+            if clip.floor is not None:
+                axes.show_path(path)
         number.set_text(f"frame {frame}, {frame / clips[0].fps:.2f} s")
         canvas.draw()
         image = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -285,7 +285,7 @@ class _Call:
             REAL=self.real, T=_CARRIED, BLOCK=_WARP,
         )  # fmt: skip
 
-    def launches(self) -> Iterator[tuple[int, dict[str, int]]]:
+    def launches(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The families of paths that one launch can take, from the number of the first on.
 
         Both do if their paths go forwards and backwards in the same order, as those of VMamba.

@@ -20,6 +20,7 @@ from torch import Tensor
 from blocks.errors import SuiteError
 
 Prediction = Literal["sample", "epsilon", "v_prediction"]
+NoiseSchedule = Literal["cosine", "linear"]
 
 
 class Diffusion:
@@ -36,7 +37,7 @@ class Diffusion:
     def __init__(
         self,
         steps: int = 1000,
-        schedule: Literal["cosine", "linear"] = "cosine",
+        schedule: NoiseSchedule = "cosine",
         prediction: Prediction = "sample",
         keep: Sequence[int] | None = None,
     ) -> None:
@@ -48,6 +49,7 @@ class Diffusion:
                 cure="1000 for training; fewer when sampling",
             )
         self.prediction: Prediction = prediction
+        self.steps, self.schedule = steps, schedule
         betas = cosine_betas(steps) if schedule == "cosine" else linear_betas(steps)
         self.original = torch.arange(steps)
         if keep is not None:
@@ -59,7 +61,8 @@ class Diffusion:
         before = _shifted(self.cumulative, first=1)
         self.posterior_variance = betas * (1 - before) / (1 - self.cumulative)
         # That of the last step is 0: upstream takes the next one's in its logarithm.
-        variance = torch.cat((self.posterior_variance[1:2], self.posterior_variance[1:]))
+        first = self.posterior_variance[min(1, len(betas) - 1)].view(1)
+        variance = torch.cat((first, self.posterior_variance[1:]))
         self.posterior_log_variance = variance.log()
         self.clean_share = betas * before.sqrt() / (1 - self.cumulative)
         self.noisy_share = (1 - before) * (1 - betas).sqrt() / (1 - self.cumulative)
@@ -67,6 +70,10 @@ class Diffusion:
     def __len__(self) -> int:
         """Steps that are left."""
         return len(self.betas)
+
+    def keeping(self, steps: Sequence[int]) -> "Diffusion":
+        """The same process over some of its steps, ascending."""
+        return Diffusion(self.steps, self.schedule, self.prediction, steps)
 
     def noisy(self, clean: Tensor, step: Tensor, noise: Tensor) -> Tensor:
         """A sample of q(x_t | x_0), from noise of the same shape (B, L, D); step is (B,)."""

@@ -72,7 +72,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
     # Symmetric, with the eigenvalues of S1 S2.
     product = torch.linalg.eigvalsh(root @ cov_g @ root).clamp(min=0)
     difference = (mean_r - mean_g).square().sum()
-    return float(difference + cov_r.trace() + cov_g.trace() - 2 * product.sqrt().sum())
+    distance = difference + cov_r.trace() + cov_g.trace() - 2 * product.sqrt().sum()
+    return max(float(distance), 0.0)  # Rounding may leave 1e-5 below, of few samples.
 
 
 def diversity(motion: Tensor, first: Tensor, second: Tensor) -> float:

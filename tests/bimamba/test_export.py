@@ -124,5 +124,5 @@ def test_foreign_files_and_missing_averages_are_refused_with_a_cure(
     assert "leave --weights out" in capsys.readouterr().err
     assert not Path(target).exists()
     assert main(words) == 0
-    assert main([*words[:-1], str(tmp_path / "x.onnx")]) == 2
-    assert ".safetensors or .pth" in capsys.readouterr().err
+    assert main([*words[:-1], str(tmp_path / "x.txt")]) == 2
+    assert ".safetensors" in capsys.readouterr().err

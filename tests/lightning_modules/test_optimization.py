@@ -271,6 +271,17 @@ def test_other_shapes_follow_their_formula_after_the_warm_up() -> None:
         assert learning_rate(epoch, **given, schedule=steps) == pytest.approx(expected)
 
 
+def test_poly_follows_the_power_of_the_time_that_is_left() -> None:
+    # OpenMMLab's PolyLR with power 0.9 per epoch, as the published ESAM runs had it.
+    schedule = Schedule(shape="poly", interval="epoch", warmup_epochs=0, min_lr=0)
+    for epoch in range(129):
+        found = learning_rate(epoch, lr=1e-4, epochs=128, schedule=schedule)
+        assert found == pytest.approx(1e-4 * (1 - epoch / 128) ** 0.9)
+    floor = Schedule(shape="poly", power=2.0, warmup_epochs=0, min_lr=0.5)
+    assert learning_rate(5, lr=1.5, epochs=10, schedule=floor) == pytest.approx(0.75)
+    assert learning_rate(12, lr=1.5, epochs=10, schedule=floor) == 0.5
+
+
 def test_only_a_cosine_can_rise() -> None:
     check_lr(1e-9, Schedule(shape="exponential"))
     with pytest.raises(SuiteError, match="would rise"):

@@ -27,7 +27,9 @@ from blocks.positions import sinusoids
 from lightning_modules.motion.networks.point_transformer import PointEncoder
 
 Arch = Literal["trans_enc", "trans_dec", "trans_mamba", "bimamba"]
-_STEPS, _POSITIONS, _POSITION_DROPOUT = 1000, 5000, 0.1
+# Of the diffusion, at most.
+STEPS = 1000
+_POSITIONS, _POSITION_DROPOUT = 5000, 0.1
 
 
 class CMDM(Recorded, nn.Module):
@@ -81,6 +83,8 @@ class CMDM(Recorded, nn.Module):
         super().__init__()
         self.in_features, self.arch, self.contact = in_features, arch, contact
         self.mask_motion, self.text_dim = mask_motion, text_dim
+        scans_padding = padding == "upstream" and arch in ("trans_mamba", "bimamba")
+        self.sees_padding = scans_padding or not mask_motion
         decoder = arch == "trans_dec"
         self.timestep_embedder = TimeEmbedding(time_dim, dim)
         self.contact_encoder = (
@@ -193,6 +197,7 @@ class CMDM(Recorded, nn.Module):
         erase_contact: Tensor | None = None,
         mask_text: Tensor | None = None,
         mask_contact: Tensor | None = None,
+        scene: list[Tensor] | None = None,
     ) -> Tensor:
         """Predicts clean motion.
 
@@ -208,6 +213,7 @@ class CMDM(Recorded, nn.Module):
             erase_contact: The same for the scene's tokens.
             mask_text: Samples whose text nobody looks at.
             mask_contact: The same for the scene's tokens.
+            scene: What `encode_scene` gave, instead of `points` and `contact`.
 
         Returns:
             Clean motion, (B, L, D); what it holds at padding has no meaning.
@@ -216,7 +222,8 @@ class CMDM(Recorded, nn.Module):
         text = _erased(text, erase_text)
         tokens = [self.timestep_embedder(time), self.language_adapter(text)]
         hidden = [_never(tokens[0]), _hidden(tokens[1], mask_text, text_mask)]
-        levels = self._scene(points, contact, erase_contact)
+        levels = self._scene(points, contact, scene)
+        levels = [_erased(level, erase_contact) for level in levels]
         if levels and self.arch != "trans_dec":
             tokens.append(self.contact_adapter(levels[0]))
             hidden.append(_hidden(tokens[-1], mask_contact))
@@ -229,11 +236,24 @@ class CMDM(Recorded, nn.Module):
         out: Tensor = self.motion_layer(h[:, first:])
         return out
 
+    def encode_scene(self, points: Tensor, contact: Tensor) -> list[Tensor]:
+        """Tokens of a scene, coarsest level first: once for all steps of sampling.
+
+        Args:
+            points: Places, (B, N, 3).
+            contact: Contact features, (B, N, C).
+        """
+        assert self.contact_encoder is not None
+        levels: list[Tensor] = self.contact_encoder(points, contact)
+        return levels
+
     def _scene(
-        self, points: Tensor | None, contact: Tensor | None, erase: Tensor | None
+        self, points: Tensor | None, contact: Tensor | None, scene: list[Tensor] | None
     ) -> list[Tensor]:
         if self.contact_encoder is None:
             return []
+        if scene is not None:
+            return scene
         if points is None or contact is None:
             raise SuiteError(
                 expected="points and contact, for the network has a scene encoder",
@@ -241,7 +261,7 @@ class CMDM(Recorded, nn.Module):
                 where="CMDM.forward",
                 cure="give data with contacts, or set network.init_args.contact: none",
             )
-        return [_erased(level, erase) for level in self.contact_encoder(points, contact)]
+        return self.encode_scene(points, contact)
 
     def _body(
         self,
@@ -283,7 +303,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, time_dim: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("pe", sinusoids(_STEPS, time_dim).unsqueeze(1), persistent=False)
+        self.register_buffer("pe", sinusoids(STEPS, time_dim).unsqueeze(1), persistent=False)
         self.time_embed = nn.Sequential(nn.Linear(time_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, time: Tensor) -> Tensor:
@@ -297,14 +317,15 @@ class Positions(nn.Module):
 
     Args:
         dim: Width.
+        dropout: Probability of zeroing an element of the sum.
     """
 
     pe: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, dropout: float = _POSITION_DROPOUT) -> None:
         super().__init__()
         self.register_buffer("pe", sinusoids(_POSITIONS, dim), persistent=False)
-        self.dropout = nn.Dropout(_POSITION_DROPOUT)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Adds the first L positions."""

@@ -140,6 +140,9 @@ class BiFusion(Recorded, nn.Module):
             view.xyz,
             view.pose[:, :3, 3],
         )
+        # Channels of a vector of length 1 are so small that they would drown in the shapes that the
+        # pooling adds, and all queries would start alike: they go on at a backbone's scale.
+        features = features * self.channels**0.5
         return Fused(features, image, points, share.squeeze(1), view.uv_valid)
 
 

@@ -1,6 +1,7 @@
 """CMDM against the original: conditions, erased, masked; keys; length-exact scans."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from blocks.errors import SuiteError
+from blocks.weights import load_weights, read_state_dict
 from lightning_modules.motion import CMDM
 from tests.conftest import GOLDEN
 
@@ -17,11 +19,16 @@ KEYS: dict[str, Any] = json.loads((FOLDER / "manifest_cmdm_keys.json").read_text
 ARCHS = ("bimamba", "trans_enc", "trans_dec", "trans_mamba")
 
 
+def config_of(arch: str) -> dict[str, Any]:
+    with safe_open(FOLDER / f"cmdm_{arch}.safetensors", "pt") as file:
+        config: dict[str, Any] = json.loads(file.metadata()["config"])
+    return config
+
+
 def load(arch: str) -> tuple[CMDM, dict[str, Tensor]]:
     with safe_open(FOLDER / f"cmdm_{arch}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["config"])
         vectors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    network = CMDM.from_upstream(config)
+    network = CMDM.from_upstream(config_of(arch))
     state = {k[3:]: v for k, v in vectors.items() if k.startswith("sd/")}
     for key, value in state.items():  # Counters were stored with an axis.
         if key.endswith("num_batches_tracked"):
@@ -70,6 +77,22 @@ def test_keys_and_sizes_are_the_published_ones(arch: str) -> None:
     assert found == {key: shape for key, shape in expected.items() if key not in tables}
 
 
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+@torch.no_grad()
+def test_a_file_of_the_fork_loads(tmp_path: Path, wrapper: str | None) -> None:
+    expected, vectors = load("bimamba")
+    state = {f"module.{key}": value for key, value in expected.state_dict().items()}
+    state["module.timestep_embedder.pe"] = torch.zeros(1000, 1, 16)
+    state["module.positional_encoder.pe"] = torch.zeros(5000, 1, 16)
+    state["module.text_model.ln_final.weight"] = torch.zeros(4)
+    torch.save({wrapper: state, "step": 7} if wrapper else state, tmp_path / "model000007.pt")
+    network = CMDM.from_upstream(config_of("bimamba"))
+    found = network.adapt_state_dict(read_state_dict(tmp_path / "model000007.pt"))
+    report = load_weights(network, found, source="fork")
+    assert report.fraction == 1 and not report.unexpected and not report.missing
+    close_where_valid(run(network.eval(), vectors), vectors["out/cond"], vectors)
+
+
 def test_the_start_up_table_is_the_forks() -> None:
     assert CMDM(dim=16, num_heads=2).architecture().splitlines() == [
         "",
@@ -96,6 +119,15 @@ def test_a_sample_does_not_notice_its_padding(masked: bool) -> None:
     both = network(x, time, text, mask, mask_text=hide)
     alone = network(x[1:, :7], time[1:], text[1:], mask_text=hide[1:])
     torch.testing.assert_close(both[1:, :7], alone, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_scene_is_encoded_once_for_all_steps() -> None:
+    network, vectors = load("trans_dec")
+    scene = network.encode_scene(vectors["in/pc_xyz"], vectors["in/pc_contact"])
+    given = vectors["in/x"], vectors["in/t"], vectors["in/text_embed"]
+    mask = vectors["in/x_mask_true_is_padding"].bool()
+    close_where_valid(network(*given, mask, scene=scene), vectors["out/cond"], vectors)
 
 
 def test_a_scene_that_is_missing_or_senseless_is_named() -> None:

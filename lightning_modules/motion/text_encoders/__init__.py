@@ -1,0 +1,1 @@
+"""Text encoders of the motion wing: trained along, frozen towers from a folder, cached vectors."""
