@@ -5,6 +5,7 @@ its convolution cost. Norms, activations and other element-wise work count nothi
 """
 
 import contextlib
+import math
 import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 import blocks.conv.operator
+import blocks.decompositions
 import blocks.scan.operator
 import blocks.selective_paths  # noqa: F401  These define what the formulas below are for.
 
@@ -106,6 +108,18 @@ def scan_flops(
         z: Gate or None.
     """
     return delta.numel() // delta.shape[1] * _scan_flops(A, skip=D is not None, gate=z is not None)
+
+
+@register_flop_formula(torch.ops.bimamba.recurrence)
+def recurrence_flops(u_shape: Any, s_shape: Any, A_shape: Any, *_: Any, **__: Any) -> int:
+    """Floating-point operations of one path without skip and gate, as of the scan.
+
+    Args:
+        u_shape: (B, D, L).
+        s_shape: Not looked at.
+        A_shape: (D, N).
+    """
+    return int(9 * math.prod(u_shape) * A_shape[1])
 
 
 @register_flop_formula(torch.ops.bimamba.path_conv)

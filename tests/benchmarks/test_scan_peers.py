@@ -59,6 +59,7 @@ def test_peers_that_fail_or_differ_are_reported_instead_of_timed(
         "forward_only": ScanPeer(ours, longest_backward=2, why="too slow"),
     }
     monkeypatch.setattr("benchmarks.scan.SCAN_PEERS", peers)
+    monkeypatch.setattr("benchmarks.scan._PEERS", peers)
     monkeypatch.setattr("benchmarks.scan.QUICK_SHAPES", ((1, 2, 5, 2),))
     results = measure_scan(Settings(quick=True, rounds=1), lambda _: None)
     shape = results["shapes"]["1x2x5x2"]

@@ -193,7 +193,8 @@ def test_logger_false_and_no_checkpointing_leave_the_least(tmp_path: Path) -> No
     words = ["--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
     assert main(["fit", *TINY, *words, "--output", str(tmp_path), "--run_name", "bare"]) == 0
     folder = tmp_path / "demo_vision" / "bare"
-    files = {"config.yaml", "config_changes.yaml", "page.html", "pictures", "summary.json"}
+    files = {"config.yaml", "config_changes.yaml", "page.html", "pictures"}
+    files |= {"network.json", "summary.json"}
     assert {p.name for p in folder.iterdir()} == files
 
 

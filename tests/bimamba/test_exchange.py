@@ -69,7 +69,8 @@ def test_a_loop_over_time_stays_a_loop_for_every_length(tmp_path: Path) -> None:
     sizes = {"x": {0: "batch", 1: "length"}}
     program = to_onnx(mixer, {"x": torch.randn(2, 5, 8)}, sizes)
     program.save(str(tmp_path / "mixer.onnx"))
-    kinds = [n.op_type for f in program.model.functions.values() for n in f]
+    model = program.model
+    kinds = [n.op_type for part in (model.graph, *model.functions.values()) for n in part]
     assert kinds.count("Scan") == 2
     for shape in ((1, 2, 8), (3, 70, 8)):
         x = torch.randn(shape)

@@ -24,7 +24,7 @@ def make(length: int = 9, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+@pytest.mark.parametrize("backend", [name for name, runs, _ in scan_backends("cpu") if runs])
 @pytest.mark.parametrize("paths", ["<", "><"])
 def test_the_operator_passes_opcheck(backend: str, paths: str) -> None:
     u, delta, A, B, C, D, z, bias = make()

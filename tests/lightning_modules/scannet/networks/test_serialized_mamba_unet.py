@@ -1,4 +1,4 @@
-"""The serialized Mamba U-Net: nobody in a batch disturbs another, and every option does its work."""
+"""The serialized Mamba U-Net: no sample disturbs another, and every option does its work."""
 
 from typing import Any
 
