@@ -97,6 +97,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
         *,
         repeats: int = 1,
         even: bool = False,
+        collate: Callable[..., Batch] | None = None,
     ) -> DataLoader[Batch]:
         """Shuffled batches of equal size.
 
@@ -107,6 +108,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
             noun: What a sample is, in the plural.
             repeats: Copies of each drawn sample.
             even: Whether that one batch must have an even number of samples.
+            collate: Makes a batch of samples; None stacks them.
         """
         rank, world = self._place()
         sampler = TrainSampler(
@@ -120,10 +122,17 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
                 f"batch_size {batch_size}: an epoch is one batch of {size}. The learning rate "
                 "keeps following batch_size."
             )
-        return self._loader(reader, transform, self.resumed(sampler, size), size, drop_last=True)
+        sampler = self.resumed(sampler, size)
+        return self._loader(reader, transform, sampler, size, drop_last=True, collate=collate)
 
     def _eval_loader(
-        self, reader: Any, transform: Callable[..., Any], batch_size: int, noun: str
+        self,
+        reader: Any,
+        transform: Callable[..., Any],
+        batch_size: int,
+        noun: str,
+        *,
+        collate: Callable[..., Batch] | None = None,
     ) -> DataLoader[Batch]:
         """Every sample once, in order.
 
@@ -132,6 +141,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
             transform: What becomes of a sample.
             batch_size: Samples per process and step.
             noun: What a sample is, in the plural.
+            collate: Makes a batch of samples; None stacks them.
         """
         rank, world = self._place()
         if len(reader) < world:
@@ -143,7 +153,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
                 cure="evaluate on fewer devices",
             )
         sampler = EvalSampler(len(reader), rank=rank, world=world)
-        return self._loader(reader, transform, sampler, batch_size)
+        return self._loader(reader, transform, sampler, batch_size, collate=collate)
 
     def _loader(
         self,
@@ -152,6 +162,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
         sampler: TrainSampler | EvalSampler,
         batch_size: int,
         drop_last: bool = False,
+        collate: Callable[..., Batch] | None = None,
     ) -> DataLoader[Batch]:
         return DataLoader(
             SeededDataset(reader, transform, global_seed()),
@@ -159,6 +170,7 @@ class ResumableDataModule(LightningDataModule, Generic[Info]):
             sampler=sampler,
             num_workers=self.num_workers,
             drop_last=drop_last,
+            collate_fn=collate,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )

@@ -185,19 +185,22 @@ class MotionDataModule(ResumableDataModule[MotionInfo]):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled samples in batches of equal size."""
         transform = self._transform(draw=True)
-        loader = self._train_loader(self._reader("train"), transform, self.batch_size, "samples")
-        loader.collate_fn = Collate("longest" if self.pad_to == "longest" else self.max_frames)
-        return loader
+        collate = Collate("longest" if self.pad_to == "longest" else self.max_frames)
+        return self._train_loader(
+            self._reader("train"), transform, self.batch_size, "samples", collate=collate
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every sample of the evaluated split once, in order."""
         transform = self._transform(draw=self.evaluation == "drawn")
         reader = self._reader(self._split)
-        loader = self._eval_loader(reader, transform, self.val_batch_size, "samples")
+        collate = Collate(self.max_frames)
+        loader = self._eval_loader(
+            reader, transform, self.val_batch_size, "samples", collate=collate
+        )
         if self.replication:
             words = np.random.SeedSequence([global_seed(), self.replication]).generate_state(1)
             loader.dataset.seed = int(words[0])  # type: ignore[attr-defined]
-        loader.collate_fn = Collate(self.max_frames)
         return loader
 
     def describe(self) -> Mapping[str, str | int | float]:

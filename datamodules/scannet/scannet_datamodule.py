@@ -1,15 +1,12 @@
 """What the data modules of this wing share: batches, loaders, and facts about them."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from blocks.errors import SuiteError
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling import EvalSampler, Reader, TrainSampler, global_seed
+from datamodules.sampling import Reader
 from datamodules.scannet.batches import Batch, collate
 from datamodules.scannet.scannet_info import ScanNetInfo
 from datamodules.scannet.transforms import NO_AUGMENT, PointAugment, PointTransform
@@ -88,76 +85,27 @@ class ScanNetDataModule(ResumableDataModule[ScanNetInfo]):
         self.val_batch_size = val_batch_size or batch_size
         self._train: Reader | None = None
         self._eval: Reader | None = None
-        self._info: ScanNetInfo | None = None
 
     @abstractmethod
     def setup(self, stage: str) -> None:
         """Lists the samples; sets `_train`, `_eval` and `_info`."""
 
-    @property
-    def info(self) -> ScanNetInfo:
-        """Facts about the data of the current stage."""
-        if self._info is None:
-            raise SuiteError(
-                expected="a datamodule that knows its data",
-                found="info asked for before setup",
-                where=type(self).__name__,
-                cure="call prepare_data() and setup('fit') first, or let a Trainer do it",
-            )
-        return self._info
-
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented samples in batches of equal size."""
         assert self._train is not None, "setup('fit') lists the training samples"
-        rank, world = self._place()
-        sampler = TrainSampler(len(self._train), seed=global_seed(), rank=rank, world=world)
-        batch_size = self.batch_size
-        if len(sampler) < batch_size:
-            batch_size = max(len(sampler), 1)
-            rank_zero_warn(
-                f"The training set has {len(sampler)} samples for each process, fewer than "
-                f"batch_size {self.batch_size}: an epoch is one batch of {batch_size}."
-            )
-        sampler = self.resumed(sampler, batch_size)
         transform = self._transform(self.augment, evaluate=False)
-        return self._loader(self._train, transform, sampler, batch_size, drop_last=True)
+        return self._train_loader(
+            self._train, transform, self.batch_size, "samples", collate=collate
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every evaluation sample once, in order."""
         assert self._eval is not None, "setup lists the evaluation samples"
-        rank, world = self._place()
-        if len(self._eval) < world:
-            # A process without a batch would skip the loop in which the others wait for it.
-            raise SuiteError(
-                expected=f"at least one sample for each of {world} processes",
-                found=f"{len(self._eval)} samples",
-                where=self.info.root,
-                cure="evaluate on fewer devices",
-            )
-        sampler = EvalSampler(len(self._eval), rank=rank, world=world)
         transform = self._transform(NO_AUGMENT, evaluate=True)
-        return self._loader(self._eval, transform, sampler, self.val_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The evaluation samples."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The evaluation samples."""
-        return self.val_dataloader()
+        return self._eval_loader(
+            self._eval, transform, self.val_batch_size, "samples", collate=collate
+        )
 
     def _transform(self, augment: PointAugment, evaluate: bool) -> PointTransform:
         height = self.image_height if self.image else None
         return PointTransform(augment, self.color, evaluate, height, self.one_frame)
-
-    def _loader(
-        self,
-        reader: Any,
-        transform: Callable[..., Any],
-        sampler: TrainSampler | EvalSampler,
-        batch_size: int,
-        drop_last: bool = False,
-    ) -> DataLoader[Batch]:
-        loader = super()._loader(reader, transform, sampler, batch_size, drop_last)
-        loader.collate_fn = collate
-        return loader

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bimamba.run_files import read_run
 from tests.bimamba.ablation.test_killed_ablation import children
 from tests.bimamba.ablation.tiny import TEXT
 from tests.conftest import ROOT
@@ -46,5 +47,5 @@ def test_a_killed_worker_loses_no_trial(tmp_path: Path) -> None:
     assert [trial["trial"] for trial in trials] == [0, 1, 2, 3]
     assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
     assert trials[0]["state"] == "complete"
-    rows = (folder / "trial000-s0" / "metrics.csv").read_text().splitlines()
-    assert len({row.split(",")[0] for row in rows}) == len({*rows}), "no validation came twice"
+    validations = read_run(folder / "trial000-s0").curves["val/top1"]
+    assert len(validations) == len({point.step for point in validations}) == 6, "none came twice"
