@@ -56,7 +56,8 @@ def extract_features(
     Raises:
         SuiteError: Joints of another shape.
     """
-    joints = canonical_joints(joints, skeleton, target_offsets, mode)
+    kind = joints.dtype  # Turns add up over a clip.
+    joints = canonical_joints(joints.double(), skeleton, target_offsets, mode)
     heading = _headings(joints, skeleton, mode)
     if mode == "compat":
         heading[..., 0, :] = heading.new_tensor((1.0, 0.0, 0.0, 0.0))
@@ -81,7 +82,7 @@ def extract_features(
         rotate(heading[..., :-1, None, :], velocity).flatten(-2),
         touches.to(joints.dtype),
     )
-    return torch.cat(parts, -1)
+    return torch.cat(parts, -1).to(kind)
 
 
 def canonical_joints(
@@ -102,6 +103,8 @@ def canonical_joints(
             the one that features are measured in.
     """
     _check(joints, skeleton)
+    # A facing that is hard to tell turns, in single precision, by a third of a millimetre.
+    kind, joints = joints.dtype, joints.double()
     if target_offsets is not None:
         joints = fitted(joints, skeleton, target_offsets.to(joints), guard=mode == "repaired")
     start = joints[..., :1, 0, :].clone()
@@ -112,7 +115,7 @@ def canonical_joints(
         turn = rotation_between(forward, _forward(forward), guard=False)
     else:
         turn = _headings(joints, skeleton, mode)[..., :1, :]
-    return rotate(turn.unsqueeze(-2), joints)
+    return rotate(turn.unsqueeze(-2), joints).to(kind)
 
 
 def fitted(
@@ -176,11 +179,12 @@ def recover_joints(features: Tensor, skeleton: MotionSkeleton) -> Tensor:
     Returns:
         (..., T, J, 3); the first frame stands at the origin and faces +z.
     """
+    kind, features = features.dtype, features.double()
     angle, root = recover_root(features)
     places = _triples(features, 4, skeleton.num_joints - 1)
     places = turned(places, angle.unsqueeze(-1))
     ground = root * root.new_tensor((1.0, 0.0, 1.0))
-    return torch.cat((root.unsqueeze(-2), places + ground.unsqueeze(-2)), -2)
+    return torch.cat((root.unsqueeze(-2), places + ground.unsqueeze(-2)), -2).to(kind)
 
 
 def recover_from_rotations(
