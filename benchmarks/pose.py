@@ -3,7 +3,8 @@
 A stream is one call per frame of `hybrid_causal_xs`, as shipped; beside it stands what a network
 without memory must do, a window of frames through MotionAGFormer-XS for the last pose alone. The
 training step is that of MotionAGFormer-B on clips of 81 frames, beside a plain transcription of its
-formulas with the same weights. Weights are random, which time does not notice.
+formulas with the same weights. The optimiser is AdamW, as the suite builds it and as torch does
+without being told anything. Weights are random, which time does not notice.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from benchmarks.plain_agformer import PlainAGFormer
 from benchmarks.settings import DTYPES, Settings, Tell, chosen
 from benchmarks.timing import compare, interleave
 from blocks.geometry.skeleton import agformer_adjacency
+from lightning_modules.optimization import Optimizer, build_optimizer, parameter_groups
 from lightning_modules.pose import HybridLifter, MotionAGFormer, StreamingLifter
 from lightning_modules.pose.losses import PoseLoss
 
@@ -25,6 +27,7 @@ POSE_PEERS = ("plain_agformer_b", "agformer_xs_window")
 _CONFIGS = Path(__file__).parent.parent / "configs" / "pose"
 _SIZE, _WINDOW, _STREAM = (1000, 1000), 27, 100
 _BASE: dict[str, Any] = {"depth": 16, "dim": 128, "num_frames": 81}
+_ADAMW = Optimizer(lr=5e-4, weight_decay=0.01)
 _QUICK: dict[str, Any] = {"depth": 1, "dim": 16, "num_frames": 9}
 
 
@@ -102,7 +105,9 @@ def _train(settings: Settings, peers: list[str], tell: Tell) -> dict[str, Any]:
 
 
 def _step(network: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Callable[[], object]:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_ADAMW.lr, weight_decay=0.01)
+    if isinstance(network, MotionAGFormer):
+        optimizer = build_optimizer(parameter_groups(network, _ADAMW), _ADAMW.lr, _ADAMW)
     loss, dtype = PoseLoss(), DTYPES[settings.dtype]
 
     def step() -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blocks.conv import cpu
 from blocks.conv.operator import path_conv
 from blocks.errors import SuiteError
 from blocks.scan.checks import check_range
@@ -142,6 +143,10 @@ def causal_conv1d_update(
     stored, past = conv_state.shape[-1], weight.shape[1] - 1
     if conv_state.shape[:2] != x.shape[:2] or stored < past:
         raise _misfit("conv_state", f"shape {tuple(x.shape[:2])} + (at least {past},)", conv_state)
+    if x.dim() == 2 and activation is not None:
+        stepped = cpu.step(x, conv_state, weight, bias)
+        if stepped is not None:
+            return stepped
     history = torch.cat([conv_state, x_BDL.to(conv_state.dtype)], dim=-1)
     conv_state.copy_(history[..., history.shape[-1] - stored :].detach())
     y = _convolve(history[..., stored - past :], weight, bias, activation, FORWARD)[..., past:]

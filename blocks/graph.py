@@ -11,6 +11,7 @@ Axes: B graphs, N nodes, C channels.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blocks.errors import SuiteError
@@ -55,8 +56,16 @@ class GraphConvolution(nn.Module):
                 "predict longer ones in windows",
             )
         A = nearest_graph(x, self.neighbours) if self.adjacency is None else self.adjacency
-        y = propagate(A.to(x.dtype), self.V(x)) + self.U(x)
+        V_x, U_x = joint_linear(x, self.V, self.U)
+        y = propagate(A.to(x.dtype), V_x) + U_x
         return torch.relu(x + self.batch_norm(y))
+
+
+def joint_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+    """What layers with biases make of the same x, by one product instead of one for each."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
 
 
 def propagate(A: Tensor, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from blocks.causal_conv import causal_conv1d, causal_conv1d_update, last_steps
 from blocks.errors import SuiteError
 from blocks.scan.bidirectional import padding_mask
 from blocks.scan.dispatch import selective_scan
+from blocks.scan.update import selective_state_update
 from blocks.upstream import renamed
 
 UPSTREAM_NAMES = {
@@ -177,15 +178,13 @@ class Mamba(nn.Module):
         u, z = self.in_proj(x.reshape(-1, x.shape[-1])).chunk(2, dim=-1)
         weight = self.conv1d.weight.squeeze(1)
         u = causal_conv1d_update(u, cache.conv_state, weight, self.conv1d.bias, "silu")
-        delta, B, C = select(u.unsqueeze(-1), self.x_proj.weight, self.dt_proj.weight)
-
-        h = cache.ssm_state
-        u_BD1, delta, B, C = (v.to(h.dtype) for v in (u.unsqueeze(-1), delta, B, C))
-        s = F.softplus(delta + self.dt_proj.bias.to(h.dtype).unsqueeze(-1))
-        h = h * torch.exp(s * decay(self.A_log)) + s * u_BD1 * B.mT
-        cache.ssm_state.copy_(h.detach())
-        y = (h * C.mT).sum(-1) + self.D * u_BD1.squeeze(-1)
-        y = y.to(z.dtype) * F.silu(z)
+        states = self.A_log.shape[1]
+        selected = F.linear(u, self.x_proj.weight)
+        dt, B, C = selected.split([self.dt_proj.in_features, states, states], dim=-1)
+        delta = F.linear(dt, self.dt_proj.weight)
+        y = selective_state_update(
+            cache.ssm_state, u, delta, decay(self.A_log), B, C, self.D, z, self.dt_proj.bias
+        )
         out: Tensor = self.out_proj(y)
         return out.view(x.shape)
 

@@ -17,9 +17,12 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., dim) to (..., dim)."""
-        out: Tensor = self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        out: Tensor = self._dropped(self.fc2(self._dropped(F.gelu(self.fc1(x)))))
         return out
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.dropout and self.training else x

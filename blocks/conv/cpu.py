@@ -13,9 +13,10 @@ from torch import Tensor
 
 from blocks.conv.reference import new_output
 from blocks.cpu.compilation import available, compile_kernel
+from blocks.cpu.steps import rows, run_step, serves
 from blocks.cpu.threads import run_parallel
 
-__all__ = ["available", "backward", "forward"]
+__all__ = ["available", "backward", "forward", "step"]
 
 # Channels of a task: two vectors of the widest kind.
 LANES = 32
@@ -67,6 +68,32 @@ def backward(
     )
 
 
+def step(x: Tensor, state: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """One more input of each sequence, with silu; None where the loops cannot serve.
+
+    Args:
+        x: (B, D).
+        state: Latest inputs, (B, D, S) with S >= W - 1; shifted left by x in place.
+        weight: (D, W).
+        bias: (D,).
+
+    Returns:
+        (B, D) in the type of x.
+    """
+    real = torch.promote_types(state.dtype, weight.dtype)
+    if real != state.dtype or not serves(state, x, weight, bias):
+        return None
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    batch, channels, stored = state.shape
+    out = x.new_empty((batch, channels), dtype=real)
+    x_, weight, bias = rows(x, real), weight.to(real).contiguous(), rows(bias, real)
+    run_step(
+        _kernel("step", weight.shape[1], True, real), state, channels, stored, state.data_ptr(),
+        x_.data_ptr(), x_.stride(0), weight.data_ptr(), bias.data_ptr(), out.data_ptr(),
+    )  # fmt: skip
+    return out.to(x.dtype)
+
+
 class _Call:
     """The arguments of one convolution in the form the loops take; arguments as for `forward`."""
 
@@ -112,5 +139,8 @@ def _kernel(name: str, width: int, silu: bool, real: torch.dtype) -> Any:
     def compile(function: Any) -> Any:
         return compile_kernel(function, cpu_kernels.__file__)
 
+    number = np.float64 if real == torch.float64 else np.float32
+    if name == "step":
+        return cpu_kernels.step_kernel(compile, width, number)
     make = cpu_kernels.forward_kernel if name == "forward" else cpu_kernels.backward_kernel
-    return make(compile, width, silu, np.float64 if real == torch.float64 else np.float32)
+    return make(compile, width, silu, number)

@@ -61,6 +61,38 @@ def forward_kernel(compile: Callable[..., Any], width: int, silu: bool, real: ty
     return forward
 
 
+def step_kernel(compile: Callable[..., Any], width: int, real: type) -> Any:
+    """The loops of one more input, silu included: `state` (B, D, S) shifts left by one."""
+    W, J, ZERO = width, LANES, real(0)
+
+    @compile
+    def step(begin, end, channels, stored, state_address, x_address, x_at, weight_address,
+             bias_address, out_address):  # fmt: skip
+        state = carray(numbers_at(state_address, ZERO), (end * channels * stored,))
+        x = carray(numbers_at(x_address, ZERO), (end * x_at + channels,))
+        w = carray(numbers_at(weight_address, ZERO), (channels * W,))
+        bias = carray(numbers_at(bias_address, ZERO), (channels,))
+        out = carray(numbers_at(out_address, ZERO), (end * channels,))
+        p = carray(stack(ZERO, J), (J,))
+        for b in range(begin, end):
+            for first in range(0, channels, J):
+                count = min(J, channels - first)
+                for j in range(count):
+                    c = first + j
+                    at, new = (b * channels + c) * stored, x[b * x_at + c]
+                    p[j] = bias[c] + w[c * W + W - 1] * new
+                    # As many as are kept: the oldest tap may reach one further than that.
+                    for i in range(1, W):
+                        p[j] += w[c * W + W - 1 - i] * state[at + stored - i]
+                    for i in range(stored - 1):
+                        state[at + i] = state[at + i + 1]
+                    state[at + stored - 1] = new
+                for j in range(count):
+                    out[b * channels + first + j] = p[j] * sigmoid(p[j])
+
+    return step
+
+
 def backward_kernel(compile: Callable[..., Any], width: int, silu: bool, real: type) -> Any:
     """The backward loops; p is computed again."""
     W, T, J, H, ZERO, ONE = width, TILE, LANES, width - 1, real(0), real(1)

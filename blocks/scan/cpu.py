@@ -168,7 +168,7 @@ class _Call:
             None if x is None else self.blocks(x.to(self.real).unsqueeze(-2), 1)
             for x in (D, delta_bias)
         )
-        valid = np.full(batch, length) if lengths is None else lengths.to(torch.int64).numpy()
+        valid = _full(batch, length) if lengths is None else lengths.to(torch.int64).numpy()
         # The loops get addresses only, so that somebody must hold the tensors.
         self.held = (u, delta, rates, B, C, skip, gate, bias)
         self.arguments: tuple[Any, ...] = (
@@ -246,6 +246,12 @@ def _plan(paths: int, batch: int, groups: int, channels: int, length: int, state
     tasks = batch * groups * parts if length and channels else 0
     span = LANES * -(-blocks // parts)
     return _Plan(groups, width, compiled_states(states), blocks, parts, span, tasks)
+
+
+@functools.lru_cache(1024)
+def _full(batch: int, length: int) -> Any:
+    """Lengths of sequences without padding; only read."""
+    return np.full(batch, length)
 
 
 @functools.cache
