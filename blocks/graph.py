@@ -65,7 +65,8 @@ def joint_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     """What layers with biases make of the same x, by one product instead of one for each."""
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers])
-    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    widths = [layer.out_features for layer in layers]
+    return torch.split(F.linear(x, weight, bias), widths, dim=-1)
 
 
 def propagate(A: Tensor, x: Tensor) -> Tensor:

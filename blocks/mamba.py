@@ -180,7 +180,7 @@ class Mamba(nn.Module):
         u = causal_conv1d_update(u, cache.conv_state, weight, self.conv1d.bias, "silu")
         states = self.A_log.shape[1]
         selected = F.linear(u, self.x_proj.weight)
-        dt, B, C = selected.split([self.dt_proj.in_features, states, states], dim=-1)
+        dt, B, C = torch.split(selected, [self.dt_proj.in_features, states, states], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         y = selective_state_update(
             cache.ssm_state, u, delta, decay(self.A_log), B, C, self.D, z, self.dt_proj.bias
