@@ -59,12 +59,14 @@ format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_STAMP) ## measure scan, mixer, model, vision and pose beside peers, into benchmarks/results
+bench: $(BENCH_STAMP) ## measure blocks and wings beside their peers, into benchmarks/results
 	$(BIN)/bimamba bench scan
 	$(BIN)/bimamba bench mixer
 	$(BIN)/bimamba bench model
 	$(BIN)/bimamba bench vision
 	$(BIN)/bimamba bench pose
+	$(BIN)/bimamba bench motion
+	$(BIN)/bimamba bench scannet
 
 bench-cuda: $(STAMP) ## the figures of a GPU, in one call of under 8 minutes
 	$(BIN)/python -m benchmarks.cuda

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.naive_instance_ap import Sample, naive_average_precision
 from benchmarks.settings import Settings, Tell
+from benchmarks.timing import compare, interleave
 from lightning_modules.scannet.average_precision import THRESHOLDS, average_precision, match
 
 # Frames of ScanNet200-SV's validation set.
@@ -21,23 +22,26 @@ def measure_instance_ap(settings: Settings, tell: Tell) -> dict[str, Any]:
     """Measures one core; both programs see the same frames, in turn.
 
     Args:
-        settings: Whether to be quick.
+        settings: Whether to be quick, and rounds of the comparison.
         tell: Hears what is being done.
 
     Returns:
-        `ratio` of the definition's time by ours on `frames`, `difference` of the results, and
-        `seconds` for all `all_frames` of a validation set.
+        `ratio` of the definition's time by ours on `frames` (`naive_seconds`, `frame_seconds` of
+        one), `difference` of the results, and `seconds` for all `all_frames` of a validation set.
     """
     frames = [random_frame(k) for k in range(2 if settings.quick else _NAIVE)]
-    tell(f"{len(frames)} frames, pair by pair")
-    slow = -time.perf_counter()
-    expected = naive_average_precision(frames, 1, THRESHOLDS)
-    slow += time.perf_counter()
-    fast = -time.perf_counter()
-    found = average_precision([match(*frame) for frame in frames], 1).per_class
-    fast += time.perf_counter()
+    tell(f"average precision of {len(frames)} frames, pair by pair")
+    results: dict[str, Any] = {}
+
+    def ours() -> None:
+        results["ours"] = average_precision([match(*frame) for frame in frames], 1).per_class
+
+    def naive() -> None:
+        results["naive"] = naive_average_precision(frames, 1, THRESHOLDS)
+
+    rows = compare(interleave({"ours": ours, "naive": naive}, settings), "ours")
     count = 20 if settings.quick else _ALL
-    tell(f"{count:,} frames, ours")
+    tell(f"average precision of {count:,} frames, ours")
     records, spent = [], 0.0
     for k in range(count):
         frame = random_frame(k)
@@ -49,8 +53,10 @@ def measure_instance_ap(settings: Settings, tell: Tell) -> dict[str, Any]:
     spent += time.perf_counter()
     return {
         "frames": len(frames),
-        "ratio": slow / fast,
-        "difference": float(np.abs(expected - found).max()),
+        "frame_seconds": rows["ours"]["median_seconds"] / len(frames),
+        "naive_seconds": rows["naive"]["median_seconds"],
+        "ratio": rows["naive"]["ratio"],
+        "difference": float(np.abs(results["naive"] - results["ours"]).max()),
         "all_frames": count,
         "seconds": spent,
     }

@@ -85,6 +85,7 @@ def draw(subject: str, document: Mapping[str, Any], path: Path) -> None:
         "vision": _vision,
         "loading": _loading,
         "retrieval": _retrieval,
+        "motion": _motion,
         "pose": _pose,
         "scannet": _scannet,
     }
@@ -192,6 +193,21 @@ def _pose(results: Mapping[str, Any]) -> Figure:
     steps.set_xlabel("seconds")
     for plot in (stream, steps):
         plot.margins(x=0.2)
+    return figure
+
+
+def _motion(results: Mapping[str, Any]) -> Figure:
+    lengths = results["lengths"]
+    figure = _figure(2.2 * len(lengths))
+    rows = figure.subplots(len(lengths), 2, sharey=True)
+    titles = {"training": "training step", "sampling": "sampling, 20 steps with guidance"}
+    for plots, (frames, modes) in zip(rows, lengths.items(), strict=True):
+        for plot, (mode, title) in zip(plots, titles.items(), strict=True):
+            times = {name: row.get("median_seconds") for name, row in modes[mode].items()}
+            _bars(plot, times, " s")
+            plot.set_title(f"{title}, {int(frames):,} frames")
+            plot.set_xlabel("seconds")
+            plot.margins(x=0.2)
     return figure
 
 

@@ -25,6 +25,7 @@ def tables(subject: str, results: Mapping[str, Any]) -> list[Table]:
         "vision": _vision,
         "loading": _loading,
         "retrieval": _retrieval,
+        "motion": _motion,
         "pose": _pose,
         "scannet": _scannet,
     }
@@ -229,6 +230,25 @@ def _pose(results: Mapping[str, Any]) -> list[Table]:
     return [live, steps]
 
 
+def _motion(results: Mapping[str, Any]) -> list[Table]:
+    found = []
+    heads = ("M\nparams", "training step\nms", "ours\n= 1", "a clip\ns", "ours\n= 1")
+    for frames, modes in results["lengths"].items():
+        table = _table(f"a clip of {int(frames):,} frames", "", *heads)
+        for name, count in results["parameters"].items():
+            cells = [number(count / 1e6)]
+            for mode, unit in (("training", 1e3), ("sampling", 1)):
+                row = modes[mode][name]
+                shown = "median_seconds" in row and "ratio" in row
+                cells += [number(row["median_seconds"] * unit)] if shown else ["-"]
+                cells += [number(row["ratio"])] if shown else ["-"]
+            table.add_row(name, *cells)
+        reasons = {n: r["skipped"] for m in modes.values() for n, r in m.items() if "skipped" in r}
+        _explain(table, [f"{name}: {why}" for name, why in reasons.items()])
+        found.append(table)
+    return found
+
+
 def _scannet(results: Mapping[str, Any]) -> list[Table]:
     frame, backbones = results["frame"], results["backbones"]
     title = f"backbones, a frame of {frame['voxels']:,} voxels of {frame['size'] * 100:g} cm"
@@ -250,7 +270,15 @@ def _scannet(results: Mapping[str, Any]) -> list[Table]:
         layers.add_row(f"{channels} channels, stride {stride}", voxels, *cells, ratio)
     reasons = {rows.get("spconv", {}).get("skipped") for rows in results["layers"].values()}
     _explain(layers, sorted(f"spconv: {why}" for why in reasons if why))
-    return [table, layers]
+    judged = results["average_precision"]
+    precision = _table("average precision", "frames", "ours\ns", "pair by pair\ns", "ours\n= 1")
+    precision.add_row(
+        f"{judged['frames']:,}", number(judged["frame_seconds"] * judged["frames"]),
+        number(judged["naive_seconds"]), number(judged["ratio"]),
+    )  # fmt: skip
+    precision.add_row(f"{judged['all_frames']:,}", number(judged["seconds"]), "-", "-")
+    _explain(precision, [f"results differ by {judged['difference']:.1e} at most"])
+    return [table, layers, precision]
 
 
 def _first_call(calls: Mapping[str, Row]) -> Table:

@@ -19,7 +19,8 @@ SUBJECTS = {
     "loading": "reading, decoding and augmenting photos beside timm's loader, by one worker",
     "vision": "Vim, DeiT with naive and fused attention, VMamba: time and memory over image sizes",
     "retrieval": "ranking 20,000 queries in 200,000 images: time and memory under both protocols",
-    "scannet": "Res16UNet34C beside the serialized Mamba U-Net on 15,000 voxels; layers, spconv",
+    "scannet": "Res16UNet34C beside the serialized Mamba U-Net; layers, spconv; average precision",
+    "motion": "a training step and a sampled clip of CMDM beside its Transformer form",
     "pose": "poses of a stream, frame by frame; a training step of MotionAGFormer-B",
 }
 _DESCRIPTION = """\

@@ -49,12 +49,15 @@ def test_a_quick_run_measures_backbones_and_layers(
     for rows in results["layers"].values():
         assert rows["ours"]["median_seconds"] > 0
         assert "spconv" in rows["spconv"]["skipped"]
-    assert [target.holds for target in promised] == [None]
-    backbones, layers = tables("scannet", results)
+    assert [target.holds for target in promised] == [None, None, None]
+    backbones, layers, precision = tables("scannet", results)
+    assert precision.row_count == 2
     assert backbones.row_count == 2 and layers.row_count == len(results["layers"])
     assert "spconv: " in str(layers.caption)
     assert [t.measured for t in targets("scannet", results, Settings())] == [
-        results["backbones"]["forward_backward"]["res16unet34c"]["median_seconds"]
+        results["backbones"]["forward_backward"]["res16unet34c"]["median_seconds"],
+        results["average_precision"]["ratio"],
+        results["average_precision"]["seconds"] / 60,
     ]
     paths = write("scannet", settings, document, tmp_path)
     assert [path.name for path in paths] == ["scannet_cpu_quick.json", "scannet_cpu_quick.png"]
