@@ -89,9 +89,10 @@ class RunFiles:
         return {str(name): _finite(value) for name, value in names.items()}
 
     def unit(self, metric: str) -> str:
-        """Unit of a metric such as `val/top1`; empty for a pure number."""
-        name = metric.rpartition("/")[2]
-        return str(self.section("units").get(name) or ("bytes" if name == "peak_memory" else ""))
+        """Unit of a metric such as `val/top1` or `val/pose/p1`; empty for a pure number."""
+        units, name = self.section("units"), metric.rpartition("/")[2]
+        found = units.get(metric.partition("/")[2]) or units.get(name)
+        return str(found or ("bytes" if name == "peak_memory" else ""))
 
     def number(self, name: str) -> float | None:
         """A number of the summary, such as `seconds` or `params`."""

@@ -210,9 +210,14 @@ def _metrics(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _batch_size(batch: dict[str, Any]) -> int:
-    """Samples: as many as are numbered, for a batch of scenes has more points than scenes."""
+    """Samples: as many as are numbered, for a batch of scenes has more points than scenes.
+
+    Of batches side by side, all of theirs.
+    """
     if isinstance(batch.get("index"), torch.Tensor):
         return len(batch["index"])
+    if all(isinstance(part, dict) for part in batch.values()):
+        return sum(_batch_size(part) for part in batch.values())
     return next((len(v) for v in batch.values() if isinstance(v, torch.Tensor)), 0)
 
 

@@ -92,6 +92,10 @@ class Workload(Recorded, LightningModule):
     def check_data(self) -> None:
         """Compares `self.info` with the network before the first batch; raises SuiteError."""
 
+    def constructor_call(self) -> dict[str, Any]:
+        """Networks as they are now, by argument: a head may have changed since they were built."""
+        return {"network": plain(self.network, "network")}
+
     def fresh_entries(self) -> tuple[str, ...]:
         """Patterns of network entries that `pretrained` may leave untouched, such as a new head."""
         return ()
@@ -235,7 +239,7 @@ class Workload(Recorded, LightningModule):
         # The two private names are Lightning's: load_from_checkpoint rebuilds through them.
         checkpoint["hyper_parameters"] = {
             **self.init_call["init_args"],
-            "network": plain(self.network, "network"),  # its head may have changed since
+            **self.constructor_call(),
             "_class_path": self.init_call["class_path"],
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
         }

@@ -61,7 +61,8 @@ def test_an_experiment_parses_and_builds(path: Path, capsys: pytest.CaptureFixtu
     expected = PARAMETERS.get(name(path))
     count = sum(p.numel() for p in network.parameters())
     assert count > 0 and expected in (None, count)
-    assert built.data.batch_size % 2 == 0
+    for data in getattr(built.data, "heads", {"": built.data}).values():
+        assert data.batch_size % 2 == 0
 
 
 @pytest.mark.parametrize("path", FRAGMENTS, ids=name)

@@ -13,6 +13,7 @@ from lightning_modules.motion.networks.cmdm import CMDM
 from lightning_modules.motion.networks.mdm import MDM
 from lightning_modules.motion.networks.motion_evaluator import MotionEvaluator
 from lightning_modules.motion.networks.movement_autoencoder import MovementAutoencoder
+from lightning_modules.motion.networks.trunk_denoiser import TrunkDenoiser
 from lightning_modules.motion.sampling import MotionSampler
 from lightning_modules.motion.shuffled_captions import ShuffledCaptions
 from lightning_modules.motion.text_encoders.bert_text import BERTText
@@ -44,4 +45,5 @@ __all__ = [
     "ShuffledCaptions",
     "TextCacheWriter",
     "TextToMotion",
+    "TrunkDenoiser",
 ]

@@ -5,6 +5,7 @@ from lightning_modules.pose.networks.hybrid import HybridLifter
 from lightning_modules.pose.networks.mamba_gcn_former import MambaGCNFormer
 from lightning_modules.pose.networks.motion_agformer import MotionAGFormer
 from lightning_modules.pose.networks.posemamba import PoseMamba
+from lightning_modules.pose.networks.trunk_lifter import TrunkLifter
 from lightning_modules.pose.pose_files import PoseFiles
 from lightning_modules.pose.pose_lifting import PoseLifting
 from lightning_modules.pose.pose_pictures import PosePictures
@@ -22,4 +23,5 @@ __all__ = [
     "PosePictures",
     "PoseScoreTables",
     "StreamingLifter",
+    "TrunkLifter",
 ]

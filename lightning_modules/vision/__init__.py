@@ -7,6 +7,7 @@ from lightning_modules.vision.networks.gated_attention_encoder import GatedAtten
 from lightning_modules.vision.networks.isotropic_ss2d import IsotropicSS2D
 from lightning_modules.vision.networks.legacy_vit import LegacyViT
 from lightning_modules.vision.networks.timm_network import timm_network
+from lightning_modules.vision.networks.trunk_classifier import TrunkClassifier
 from lightning_modules.vision.networks.vision_mamba import VisionMamba
 from lightning_modules.vision.networks.vmamba import VMamba
 from lightning_modules.vision.per_class import PerClassTable
@@ -35,6 +36,7 @@ __all__ = [
     "RankedLists",
     "RetrievalLoss",
     "RetrievalMetric",
+    "TrunkClassifier",
     "VMamba",
     "VisionMamba",
     "timm_network",
