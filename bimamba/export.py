@@ -39,7 +39,15 @@ def main(words: Sequence[str]) -> int:
     content = load_foreign(path)
     check_ours(content, str(path))
     state, kind = network_state(content, given.weights, str(path))
-    network = content["hyper_parameters"]["network"]
+    network = content["hyper_parameters"].get("network")
+    if network is None:
+        raise SuiteError(
+            expected="a checkpoint of one network",
+            found=f"{', '.join(content['hyper_parameters']['heads'])}, trained together",
+            where=str(path),
+            cure="take a head out with CoTraining.standalone(name), or configure it by itself with "
+            "this checkpoint as `pretrained`, and export that",
+        )
     target = target_of(Path(given.to), given.format)
     if given.keys == "upstream" and target.suffix not in _GRAPHS:
         state = to_upstream(network, state)

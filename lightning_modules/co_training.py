@@ -109,7 +109,19 @@ class CoTraining(Workload):
         return alone
 
     def setup(self, stage: str) -> None:
-        """Gives every head the trainer and a logger that puts its name into the metrics'."""
+        """Gives every head the trainer and a logger that puts its name into the metrics'.
+
+        Raises:
+            SuiteError: Predictions are asked for: heads predict different things.
+        """
+        if stage == "predict":
+            raise SuiteError(
+                expected="one workload to predict with",
+                found=f"{', '.join(self.workloads)}",
+                where="bimamba predict with CoTraining",
+                cure="configure the head by itself, its network with a `trunk`, and give this "
+                "checkpoint as --model.init_args.pretrained",
+            )
         for name, head in self.workloads.items():
             head.trainer = self.trainer
             head.log = partial(self._log_of, name)  # type: ignore[method-assign]
@@ -159,19 +171,15 @@ class CoTraining(Workload):
         }
         return {"trunk": plain(joint.trunk, "trunk"), "heads": heads}
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Refused: heads predict different things.
+    def forward(self, head: str, *inputs: Any, **options: Any) -> Any:
+        """What a head makes of its inputs.
 
-        Raises:
-            SuiteError: Always.
+        Args:
+            head: Its name.
+            *inputs: As its workload takes them.
+            **options: The same.
         """
-        raise SuiteError(
-            expected="one workload to predict with",
-            found=f"{', '.join(self.workloads)}",
-            where="bimamba predict with CoTraining",
-            cure="configure the head by itself, its network with a `trunk`, and give this "
-            "checkpoint as --model.init_args.pretrained",
-        )
+        return self.workloads[head](*inputs, **options)
 
     def on_fit_start(self) -> None:
         """The heads' own beginning."""

@@ -126,7 +126,7 @@ def test_a_head_taken_out_computes_the_same(
     again = CoTraining.load_from_checkpoint(run.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     images = torch.randn(2, 3, 8, 8)
     digits = again.standalone("digits").eval()
-    torch.testing.assert_close(digits(images), again.eval().workloads["digits"].network(images))
+    torch.testing.assert_close(digits(images), again.eval()("digits", images))
     motion = again.standalone("motion").eval()
     assert isinstance(motion, TextToMotion)
     captions = ["a person walks", "someone jumps"]
@@ -194,4 +194,4 @@ def test_wrong_heads_are_named(motions: Path) -> None:
     with pytest.raises(SuiteError, match="at least one step"):
         CoTrainingDataModule({}, steps=0)
     with pytest.raises(SuiteError, match="one workload to predict with"):
-        module().predict_step({}, 0)
+        module().setup("predict")
