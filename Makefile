@@ -35,7 +35,7 @@ demo-retrieval: $(STAMP) ## persons before other cameras: ranked lists, and a ta
 demo-motion: $(STAMP) ## motion from text, and before it the evaluator that judges it
 	$(BIN)/bimamba fit --config configs/demo/motion_evaluator.yaml
 	$(BIN)/bimamba fit --config configs/demo/motion.yaml \
-		--model.init_args.evaluator runs/demo_motion_evaluator --trainer.check_val_every_n_epoch 10
+		--model.init_args.evaluator runs/demo_motion_evaluator --trainer.check_val_every_n_epoch 20
 
 demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data
 	$(BIN)/bimamba fit --config $<
