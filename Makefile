@@ -42,7 +42,8 @@ demo-%: configs/demo/%.yaml $(STAMP) ## train one wing on its embedded data
 
 # What demo-vision and demo-motion train is not trained once more.
 DEMOS := $(filter-out $(RIVALS) motion_evaluator,$(basename $(notdir $(wildcard configs/demo/*.yaml))))
-demo-all: demo-vision $(addprefix demo-,$(DEMOS)) ## every demo
+demo-all: demo-vision $(addprefix demo-,$(DEMOS)) ## every demo, and a page that joins them
+	$(BIN)/bimamba report 'runs/demo_*' --output runs/demos --title "Every demo"
 
 test: $(STAMP) ## the test suite, in under 8 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile

@@ -228,6 +228,7 @@ class SuiteCLI(LightningCLI):
         kwargs["logger"] = run_loggers(given.logger, self.run_directory, self.resumed_step)
         progress = _progress(given.enable_progress_bar)
         self.interrupts = Interrupts()
+        self.interrupts.watch_parent()
         kwargs["enable_progress_bar"] = isinstance(progress, RichProgressBar)
         callbacks = list(given.callbacks or [])
         own = [

@@ -5,13 +5,19 @@ training goes on as if nothing had been pressed. Here the press is remembered, a
 the next batch if the first raise came to nothing.
 """
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback
+
+# Set for a run whose standard input ends with the command that started it.
+LIFELINE = "BIMAMBA_LIFELINE"
 
 
 class Interrupts(Callback):
@@ -20,6 +26,22 @@ class Interrupts(Callback):
     def __init__(self) -> None:
         super().__init__()
         self._pressed = False
+
+    def watch_parent(self) -> None:
+        """Stops the run, with a checkpoint, once the command that started it is gone.
+
+        An ablation or a search holds the other end of our standard input for as long as it lives.
+        It has had no time to stop its runs where it was killed, and whoever goes on with it must
+        not meet one that is still writing.
+        """
+        if not os.environ.pop(LIFELINE, None):
+            return
+
+        def wait() -> None:
+            os.read(sys.stdin.fileno(), 1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=wait, daemon=True, name="lifeline").start()
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ import yaml
 from bimamba.ablation.plan import PlannedRun
 from bimamba.ablation.state import ATTEMPT, Standing, look
 from bimamba.doctor import available_cpus
+from bimamba.interrupts import LIFELINE
 from blocks.files import write_text
 
 # Settings of this process that a run must find for itself.
@@ -63,10 +64,10 @@ class Worker:
         log.flush()
         process = subprocess.Popen(
             [*_FIT, "--config", str(run.config_file)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # Nothing is written: it ends when this process does.
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(slot, parallel),
+            env=environment(slot, parallel) | {LIFELINE: "1"},
             start_new_session=True,
         )
         return cls(run, slot, process, log, time.monotonic())
@@ -76,6 +77,8 @@ class Worker:
         status = self.process.poll()
         if status is not None:
             self.log.close()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
         return status
 
     def outcome(self, status: int, *, stopped: bool) -> Standing:
