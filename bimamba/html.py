@@ -49,6 +49,8 @@ td:first-child { min-width: 6.5rem; }
 .numbers td:nth-child(n+2), .numbers th:nth-child(n+2) { text-align: right;
   font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } .scroll td { white-space: nowrap; }
+.scroll th, .scroll td { overflow-wrap: normal; }
+.scroll td:last-child { white-space: normal; min-width: 12rem; }
 ul.card { margin: 0; padding-left: 2.2rem; }
 figure { margin: 0; } figcaption { margin-bottom: .4rem; font-weight: 600; font-size: .95rem; }
 figure img { display: block; max-width: 100%; margin: 0 auto; padding: .3rem; background: #fff;

@@ -6,7 +6,9 @@ which holds the defaults too: a default that has changed between two runs is a d
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bimamba.run_files import RunFiles
@@ -93,6 +95,8 @@ def _by_configuration(runs: Sequence[RunFiles]) -> dict[str, list[RunFiles]]:
     named = []
     for variant, group in groups.items():
         label = _name(group[0], runs)
+        if len(group) > 1:
+            label = re.sub(r"-s\d+$", "", label)  # as the verbs name the runs of a variant
         if group[0].config and len(table) <= _MOST_SETTINGS:
             pairs = zip(table, variant, strict=True)
             label = ", ".join(_setting(key, text, list(table)) for key, text in pairs)
@@ -142,7 +146,11 @@ def _setting(key: str, text: str, keys: Sequence[str]) -> str:
         ),
         key,
     )
-    return f"{short}={text.rpartition('.')[2] if short.endswith('class_path') else text}"
+    if short.endswith("class_path"):
+        text = text.rpartition(".")[2]
+    with suppress(ValueError):
+        text = f"{float(text):.4g}" if "." in text else text
+    return f"{short}={text}"
 
 
 def _resolve(key: str, runs: Sequence[RunFiles]) -> str:

@@ -1,10 +1,11 @@
 """What a report is about: runs in groups that compare, searches around them, and what failed."""
 
-import csv
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ from bimamba.comparison.rows import check_comparable
 from bimamba.comparison.selection import Remark, find_directories, select
 from bimamba.comparison.table import Table
 from bimamba.comparison.variants import differences, group_runs
-from bimamba.html import cell_text
 from bimamba.run_files import RunFiles, read_run
 from blocks.errors import SuiteError
 
-_RECORDS = {"ablation.json": "table.csv", "sweep.json": "trials.csv"}
+_RECORDS = {"ablation.json": "table.md", "sweep.json": "trials.md"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ def _group(runs: list[RunFiles]) -> Group:
     where = "embedded synthetic data" if data.get("synthetic") else str(data.get("root"))
     title = f"{runs[0].summary.get('workload') or 'unknown workload'} on {where}"
     monitors = list(dict.fromkeys(run.monitor for run in runs if run.monitor))
-    table = comparison_table(variants, monitors or None)
+    logged = {name for run in runs for which in ("best", "last") for name in run.metrics(which)}
+    # An evaluation on other data, or by another verb, need not have what training looks at.
+    table = comparison_table(variants, [name for name in monitors if name in logged] or None)
     return Group(title, variants, table, differences(runs))
 
 
@@ -165,28 +167,19 @@ def _experiment(folder: Path) -> Experiment | None:
         except (OSError, ValueError):
             continue
         rows: list[list[str]] = []
-        with suppress(OSError), (folder / table).open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
+        with suppress(OSError):
+            rows = _markdown_rows((folder / table).read_text(encoding="utf-8"))
         kind, drawn = name.removesuffix(".json"), sorted(folder.glob("*.png"))
-        return Experiment(folder, kind, facts, _compact(rows), drawn)
+        return Experiment(folder, kind, facts, rows, drawn)
     return None
 
 
-def _compact(rows: list[list[str]]) -> list[list[str]]:
-    """A table for programs as one for readers: mean and interval in one cell, no counts."""
-    if not rows:
-        return rows
-    head = rows[0]
-    shown = [
-        i
-        for i, name in enumerate(head)
-        if not name.endswith(("_ci95", "_n")) and not name.startswith("last:")
-    ]
-    compact = [[head[i] for i in shown]]
-    for row in rows[1:]:
-        cells = []
-        for i in shown:
-            interval = row[i + 1] if head[i + 1 : i + 2] == [f"{head[i]}_ci95"] else ""
-            cells.append(f"{cell_text(row[i])} ± {cell_text(interval)}" if interval else row[i])
-        compact.append([cell_text(cell) for cell in cells])
-    return compact
+def _markdown_rows(text: str) -> list[list[str]]:
+    """Cells of the table for readers, without their marks."""
+    rows = []
+    for line in text.splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            plain = (re.sub(r"\*\*|(?<!\\)`", "", c).replace("<br>", ", ") for c in cells)
+            rows.append([unescape(re.sub(r"\\(.)", r"\1", cell)).strip() for cell in plain])
+    return rows

@@ -60,9 +60,16 @@ def _experiment(experiment: Experiment, start: Path) -> str:
     drawn = "".join(picture(path, start) for path in experiment.pictures)
     return (
         f"<h2>{experiment.kind.capitalize()} {escape(experiment.directory.name)}</h2>{table}"
-        f'<p class="soft">All of it: {link(experiment.directory, start)}</p>'
+        f'<p class="soft">All of it: {_folder(experiment.directory, start)}</p>'
         f'<div class="grid wide">{drawn}</div>'
     )
+
+
+def _folder(directory: Path, start: Path) -> str:
+    """A link to a folder; a page that lies in it names it."""
+    if directory.resolve() == start.resolve():
+        return "the folder of this page, " + escape(directory.name)
+    return link(directory, start)
 
 
 def _group(group: Group, number: int, start: Path) -> list[str]:

@@ -61,13 +61,32 @@ def test_runs_of_other_data_have_a_section_of_their_own(runs: Path, tmp_path: Pa
 
 def test_a_sweep_shows_its_table_and_pictures(runs: Path, tmp_path: Path) -> None:
     (runs / "sweep.json").write_text("{}")
-    (runs / "trials.csv").write_text("variant,val/top1,val/top1_ci95,val/top1_n\na,1.5,0.25,2\n")
+    table = (
+        "|  | val/top1 (%) | runs |\n|---|--:|---|\n| a\\|b | **1.5 ± 0.25** | `x/1`<br>`x/2` |\n"
+    )
+    (runs / "trials.md").write_text(f"**x: 2 of 2 trials**\n\n{table}\n- Mean.\n")
     try:
         contents = gather([str(runs)])
     finally:
         (runs / "sweep.json").unlink()
+        (runs / "trials.md").unlink()
     assert contents.experiments[0].kind == "sweep"
-    assert contents.experiments[0].rows == [["variant", "val/top1"], ["a", "1.5 ± 0.25"]]
+    assert contents.experiments[0].rows == [
+        ["", "val/top1 (%)", "runs"],
+        ["a|b", "1.5 ± 0.25", "x/1, x/2"],
+    ]
+
+
+def test_an_evaluation_without_what_training_looks_at_is_shown(runs: Path, tmp_path: Path) -> None:
+    """As after `bimamba test`, which logs no val/..."""
+    tested = tmp_path / "tested" / "test-one"
+    tested.mkdir(parents=True)
+    summary = json.loads((runs / "one" / "summary.json").read_text())
+    summary["data"]["hash"], summary["metrics"] = "another", {"best": {}, "last": {"test/top1": 50}}
+    (tested / "summary.json").write_text(json.dumps(summary))
+    (tested / "config.yaml").write_bytes((runs / "one" / "config.yaml").read_bytes())
+    contents = gather([str(runs), str(tmp_path / "tested")])
+    assert [c.name for c in contents.groups[1].table.columns][0] == "test/top1"
 
 
 def test_nothing_to_report_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
