@@ -167,7 +167,27 @@ def test_every_layout_gives_the_same_batches_with_and_without_workers(
         assert sorted(pairs) == expected(split)
 
 
-@pytest.mark.parametrize("layout", ["folder", "shards"])
+@pytest.mark.parametrize("layout", ["folder", "shards", "parquet"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_goes_on_where_it_was_cut(layout: str, workers: int, tmp_path: Path) -> None:
+    root = written(layout, tmp_path / "data", classes=10, per_class=2)
+
+    def batches(position: dict[str, int] | None) -> list[dict[str, Any]]:
+        data = ImageNetDataModule(str(root), 8, batch_size=3, num_workers=workers)
+        data.setup("fit")
+        if position is not None:
+            data.load_state_dict(position)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(1)
+        return list(loader)
+
+    whole, rest = batches(None), batches({"epoch": 1, "samples": 9})
+    assert shown(rest, "path") == shown(whole, "path")[9:]
+    for one, other in zip(rest, whole[3:], strict=True):
+        assert torch.equal(one["image"], other["image"])
+
+
+@pytest.mark.parametrize("layout", ["folder", "shards", "parquet"])
 def test_two_processes_with_two_workers_each_cover_a_prime_number_of_samples(
     layout: str, tmp_path: Path
 ) -> None:
