@@ -36,6 +36,10 @@ class Interrupts(Callback):
         """
         if not os.environ.pop(LIFELINE, None):
             return
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # A shell's background job ignores it, and so would all that it starts: but here it is
+            # the command above that asks.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def wait() -> None:
             os.read(sys.stdin.fileno(), 1)

@@ -258,6 +258,8 @@ def build_optimizer(groups: Iterable[dict[str, Any]], lr: float, optimizer: Opti
         momentum=optimizer.momentum,
         **{name: value for name, value in options.items() if value is not None},
     )
+    # Scaling and clipping stay where they are for all others: outside, and in that order.
+    made._step_supports_amp_scaling = False
     made.register_load_state_dict_pre_hook(_check_groups)
     return made
 
