@@ -81,7 +81,9 @@ def loaders(case: Case) -> Iterator[tuple[str, Any]]:
     if trainer.limit_val_batches != 0:
         splits.append(("val", datamodule.val_dataloader))
     for split, make in splits:
-        for loader in CombinedLoader(make()).flattened:
+        made = make()
+        combined = made if isinstance(made, CombinedLoader) else CombinedLoader(made)
+        for loader in combined.flattened:
             yield split, loader
 
 
