@@ -63,6 +63,9 @@ def count_macs(network: nn.Module, *inputs: Any, **options: Any) -> Macs:
 @contextlib.contextmanager
 def _undisturbed(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
+    # torch's own Transformer layers are one operation in evaluation mode, which nobody counts.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     states = random.getstate(), np.random.get_state()
     devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
@@ -70,6 +73,7 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
         with torch.random.fork_rng(sorted(index or 0 for index in devices)):
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         random.setstate(states[0])
         np.random.set_state(states[1])
         with torch.no_grad():

@@ -87,6 +87,13 @@ def test_products_count_as_torch_counts_them() -> None:
     assert count_macs(conv, torch.ones(1, 3, 8, 8)).total == 4 * 4 * 4 * 3 * 2 * 2
 
 
+def test_a_transformer_layer_of_torch_counts_all_its_products() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    weights = 8 * 24 + 8 * 8 + 2 * 8 * 16
+    assert count_macs(layer, torch.randn(3, 5, 8)).total == 3 * (5 * weights + 2 * 5 * 5 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_a_bidirectional_mixer_by_hand() -> None:
     dim, inner, rank = 16, 32, 1
     mixer = BiMamba(dim, d_state=N, bimamba_type="v2")
